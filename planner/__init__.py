@@ -1,0 +1,1 @@
+"""The library about models: read, profile, price, cut, plan, split and run a piece."""

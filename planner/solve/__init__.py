@@ -1,0 +1,1 @@
+"""Solvers: pure functions from priced graphs to cuts."""

@@ -1,0 +1,1 @@
+"""What crosses a wire: messages, tensors, codecs, topics. Imports nothing else of ours."""
