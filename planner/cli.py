@@ -1,0 +1,325 @@
+"""``isthmus inspect | profile | plan | split``."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from planner.errors import InputError, PlannerError, VerificationFailed
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+    from planner.model import Model
+
+
+def mount(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the planner's commands."""
+    inspect = _command(commands, "inspect", "ops, tensors, sizes, cuts worth having")
+    inspect.set_defaults(run=run_inspect)
+
+    profile = _command(commands, "profile", "measure this machine")
+    profile.add_argument("-o", "--output", type=Path, required=True, metavar="P.json")
+    profile.add_argument("--sample", type=Path, metavar="FILE", help=_SAMPLE)
+    profile.add_argument("--threads", type=int, default=1, help="ONNX Runtime threads (default 1)")
+    profile.add_argument("--runs", type=int, default=30, help="runs per figure (default 30)")
+    profile.add_argument(
+        "--no-sizes", action="store_true", help="leave the tensors' sizes to the other profile"
+    )
+    profile.set_defaults(run=run_profile)
+
+    plan = _command(commands, "plan", "the best cut for a link, and why")
+    plan.add_argument("--device", type=Path, required=True, metavar="P.json")
+    plan.add_argument("--cloud", type=Path, required=True, metavar="P.json")
+    plan.add_argument("--link", required=True, metavar='NAME|"5.85Mbps,50ms"|TRACE')
+    plan.add_argument(
+        "--device-speed",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="take the device as X times as fast as its profile (0.1: a tenth)",
+    )
+    plan.add_argument(
+        "--codec",
+        action="append",
+        default=[],
+        metavar="CODEC",
+        help="also allow this codec, though its effect was not measured (int8+zstd)",
+    )
+    plan.add_argument("--slo", metavar="100ms", help="refuse a plan that is slower")
+    plan.add_argument(
+        "--no-raw-input",
+        action="store_true",
+        help="the sensor's own message must not leave the device",
+    )
+    plan.add_argument("-o", "--output", type=Path, metavar="PLAN.json")
+    plan.set_defaults(run=run_plan)
+
+    split = _command(commands, "split", "head.onnx, tail.onnx, and the proof that they equal MODEL")
+    where = split.add_mutually_exclusive_group(required=True)
+    where.add_argument("--plan", type=Path, metavar="PLAN.json")
+    where.add_argument(
+        "--cut",
+        action="append",
+        metavar="TENSOR",
+        help="cut at this tensor; once for each that crosses",
+    )
+    split.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    split.add_argument("--sample", type=Path, metavar="FILE", help=_SAMPLE)
+    split.set_defaults(run=run_split)
+
+
+_SAMPLE = "a real input: an image or other sensor message, or an .npz with one array per input"
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    from planner.explain import explain_graph, narrow_places, show
+
+    model = _model(args)
+    if not args.json:
+        show(explain_graph(model))
+        return 0
+    from planner.graph import TensorInfo
+
+    def tensor(info: TensorInfo) -> dict[str, object]:
+        return {"name": info.name, "datatype": info.datatype, "shape": list(info.shape)}
+
+    _print_json(
+        {
+            "model": model.name,
+            "digest": model.digest,
+            "inputs": [tensor(info) for info in model.inputs],
+            "outputs": [tensor(info) for info in model.outputs],
+            "source": list(model.source),
+            "answers": list(model.answers),
+            "assumed": dict(model.assumed),
+            "ops": [{"name": op.name, "kind": op.kind} for op in model.graph.ops],
+            "tensors": [
+                {**tensor(info), "bytes": info.nbytes} for info in model.graph.tensors.values()
+            ],
+            "cuts": [
+                {"after": count, "bytes": nbytes, "tensors": list(names)}
+                for count, nbytes, names in narrow_places(model.graph)
+            ],
+        }
+    )
+    return 0
+
+
+def run_profile(args: argparse.Namespace) -> int:
+    from planner.profiles import write_profile
+    from planner.profiling import profile
+
+    if args.runs < 5 or args.threads < 1:
+        raise PlannerError("--runs must be at least 5 and --threads at least 1")
+    model = _model(args)
+    result = profile(
+        model,
+        _sample(model, args.sample),
+        threads=args.threads,
+        runs=args.runs,
+        sizes=not args.no_sizes,
+        report=_narrate,
+    )
+    _write(args.output, lambda path: write_profile(result, path))
+    if args.json:
+        _print_json(result)
+    else:
+        low, high = result.spread_s
+        print(
+            f"{result.model}: {result.whole_s * 1e3:.2f} ms ({low * 1e3:.2f} to {high * 1e3:.2f}) "
+            f"on {result.machine.cpu}, {result.machine.threads} thread(s); wrote {args.output}"
+        )
+    return 0
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    from planner.explain import explain_plan, show
+    from planner.links import parse_link
+    from planner.planning import LOSSLESS, plan
+    from planner.plans import write_plan
+    from planner.profiles import read_profile
+    from protos import codecs
+    from protos.errors import WireError
+
+    try:
+        extra = [str(codecs.parse(text)) for text in args.codec]
+    except WireError as error:
+        raise PlannerError(str(error)) from error
+    document = plan(
+        _model(args),
+        read_profile(args.device).scaled(args.device_speed),
+        read_profile(args.cloud),
+        parse_link(args.link),
+        codecs=(*LOSSLESS, *extra),
+        raw_input_may_leave=not args.no_raw_input,
+        slo_s=_seconds(args.slo) if args.slo else None,
+    )
+    if args.output:
+        _write(args.output, lambda path: write_plan(document, path))
+    if args.json:
+        _print_json(document)
+    else:
+        show(explain_plan(document))
+    return 0
+
+
+def run_split(args: argparse.Namespace) -> int:
+    from planner.plans import read_plan
+    from planner.verify import difference
+
+    model = _model(args)
+    crossing = tuple(args.cut or ())
+    if args.plan:
+        document = read_plan(args.plan)
+        if document.digest != model.digest:
+            raise PlannerError(f"{args.plan} is a plan for other bytes than this {model.name}")
+        crossing = tuple(c.tensor for c in document.plan(document.choice).crossing)
+        if not crossing or not set(crossing) <= {
+            name for op in model.graph.ops if not op.is_step for name in op.outputs
+        }:
+            raise PlannerError(
+                f"{args.plan} says not to split the network ({document.choice}): "
+                "name a cut with --cut to split it all the same"
+            )
+    head, tail = model.split(crossing)
+    values = _sample(model, args.sample)
+    if model.steps:
+        names = [info.name for info in model.inputs]
+        values = model.piece(model.source, names).run(values)
+    _narrate("running head and tail against the whole")
+    found = difference(args.model, model.proto, head, tail, values)
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name, piece in (("head.onnx", head), ("tail.onnx", tail)):
+        _write(args.output / name, partial(_save_onnx, piece))
+    if args.json:
+        _print_json(
+            {
+                "model": model.name,
+                "cut": list(crossing),
+                "head": str(args.output / "head.onnx"),
+                "tail": str(args.output / "tail.onnx"),
+                "difference": {
+                    "exact": found.exact,
+                    "absolute": found.absolute,
+                    "relative": found.relative,
+                },
+                "equal": found.holds,
+            }
+        )
+    else:
+        print(f"{args.output / 'head.onnx'}: {len(head.graph.node)} nodes")
+        print(f"{args.output / 'tail.onnx'}: {len(tail.graph.node)} nodes")
+        print(
+            f"head + tail against the whole: {found.exact:g} apart unoptimised, "
+            f"{found.absolute:.2g} (relative {found.relative:.2g}) optimised"
+        )
+    if not found.holds:
+        raise VerificationFailed(
+            f"head + tail differ from the model by {found.relative:.2g}: do not deploy this cut"
+        )
+    return 0
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file")
+    parser.add_argument(
+        "--steps",
+        type=Path,
+        metavar="STEPS.json",
+        help="its steps (default: steps.json beside it, if there)",
+    )
+    parser.add_argument(
+        "--dim",
+        action="append",
+        default=[],
+        metavar="NAME=SIZE",
+        help="size of a dynamic dimension; NAME is its own or INPUT.AXIS",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _model(args: argparse.Namespace) -> "Model":
+    from planner.model import read
+
+    dims = {}
+    for text in args.dim:
+        name, _, size = text.rpartition("=")
+        if not name or not size.isdigit():
+            raise PlannerError(f"--dim {text!r} is not of the form NAME=SIZE, such as batch=1")
+        dims[name] = int(size)
+    beside = args.model.parent / "steps.json"
+    steps = args.steps or (beside if beside.is_file() else None)
+    model = read(args.model, steps=steps, dims=dims)
+    if model.assumed:
+        assumed = ", ".join(f"{name}={size}" for name, size in model.assumed.items())
+        _narrate(f"assumed {assumed}; give --dim NAME=SIZE for others")
+    return model
+
+
+def _sample(model: "Model", path: Path | None) -> "dict[str, np.ndarray]":
+    import numpy as np
+
+    from planner.model import sample_inputs
+    from planner.steps import SOURCE, made_up_image
+
+    if path is None:
+        _narrate("no --sample: a made-up input takes its place")
+        if model.steps:
+            rest = {n: v for n, v in sample_inputs(model).items() if n in model.source}
+            return {SOURCE: np.array([made_up_image()], dtype=np.object_), **rest}
+        return sample_inputs(model)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        message = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"sample {path} cannot be read: {error}") from error
+    if model.source != (SOURCE,) or not model.steps:
+        names = ", ".join(model.source)
+        raise InputError(f"{model.name} takes {names}: give an .npz with these arrays as --sample")
+    return {SOURCE: np.array([message], dtype=np.object_)}
+
+
+def _seconds(text: str) -> float:
+    units = {"ms": 1e-3, "s": 1.0}
+    for unit, factor in units.items():
+        number = text.removesuffix(unit)
+        if number != text:
+            try:
+                value = float(number) * factor
+            except ValueError:
+                break
+            if 0 < value < float("inf"):
+                return value
+            break
+    raise PlannerError(f"{text!r} is no time above 0: write it as 100ms or 0.1s")
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    try:
+        write(path)
+    except OSError as error:
+        raise PlannerError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _save_onnx(piece: "onnx.ModelProto", path: Path) -> None:
+    path.write_bytes(piece.SerializeToString())
+
+
+def _narrate(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _print_json(value: object) -> None:
+    from protos.documents import encode_json
+
+    sys.stdout.write(encode_json(value).decode())

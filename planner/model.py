@@ -1,0 +1,265 @@
+"""A model that was read: its graph, and the pieces that can be cut from it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from planner.errors import CutError, StepsError
+from planner.graph import Graph, Op, TensorInfo
+from planner.normal import normalise, reads
+from planner.pieces import Piece
+from planner.sessions import open_session
+from planner.split import extract
+from planner.steps import SOURCE, Run, Steps, after_of, graph_of, read_steps, runner
+
+# Ops that make something new at every run: never copied to both sides, though they read nothing.
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model, with its steps where it has any.
+
+    ``inputs`` and ``outputs`` are the network's own; ``graph.sources`` is what the device starts
+    from (the sensor's ``bytes`` when there are steps) and ``graph.answers`` what the user wants.
+    ``digest`` is the SHA-256 of the model's and the steps' bytes.
+    """
+
+    name: str
+    digest: str
+    graph: Graph
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    assumed: Mapping[str, int]
+    proto: onnx.ModelProto
+    steps: Mapping[str, Run]
+
+    @property
+    def source(self) -> tuple[str, ...]:
+        """The tensors that the device starts from."""
+        return self.graph.sources
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The tensors that the user wants."""
+        return self.graph.answers
+
+    def piece(
+        self,
+        inputs: Sequence[str],
+        outputs: Sequence[str] | None = None,
+        *,
+        threads: int = 1,
+    ) -> Piece:
+        """Everything that runs between *inputs* and *outputs*.
+
+        Args:
+            inputs: tensor names: the source, the network's inputs, or a cut's boundary tensors.
+            outputs: tensor names; None takes the network's outputs when *inputs* are the
+                network's inputs, and else every answer that *inputs* lead to.
+            threads: ONNX Runtime's intra-op threads.
+
+        Raises:
+            CutError: a name is unknown, or *inputs* do not suffice to make *outputs*.
+        """
+        self._known(inputs)
+        wanted = self._reached(inputs) if outputs is None else tuple(outputs)
+        self._known(wanted)
+        indices, missing = self.graph.needed(wanted, inputs)
+        if missing:
+            raise CutError(
+                f"from {', '.join(inputs)} alone {', '.join(wanted)} cannot be made: "
+                f"{', '.join(missing)} is missing"
+            )
+        ops = [self.graph.ops[index] for index in indices]
+        used = [name for name in inputs if name in wanted or any(name in op.inputs for op in ops)]
+        if idle := [name for name in inputs if name not in used]:
+            raise CutError(f"{', '.join(wanted)} does not need {', '.join(idle)}: leave it out")
+        network = [op for op in ops if not op.is_step]
+        before = [op for op in ops if op.is_step and op.kind != "step:top_k"]
+        after = [op for op in ops if op.kind == "step:top_k"]
+        session = None
+        if network:
+            session = open_session(
+                self.part(network, inputs, before, after, wanted).SerializeToString(),
+                threads=threads,
+            )
+        return Piece(
+            inputs=[self.graph.info(name) for name in inputs],
+            outputs=wanted,
+            before=[self.steps[op.name] for op in before],
+            session=session,
+            after=[self.steps[op.name] for op in after],
+        )
+
+    def head(self, crossing: Sequence[str], *, threads: int = 1) -> Piece:
+        """What runs on the device before *crossing*, with the answers that it already makes."""
+        early = [name for name in self.answers if name not in self._reached(crossing)]
+        outputs = (*crossing, *(name for name in early if name not in crossing))
+        return self.piece(self._sources_for(outputs), outputs, threads=threads)
+
+    def tail(self, crossing: Sequence[str], *, threads: int = 1) -> Piece:
+        """What runs after *crossing*: every answer that depends on it."""
+        return self.piece(crossing, None, threads=threads)
+
+    def whole(self, *, threads: int = 1) -> Piece:
+        """From the source to the answers."""
+        return self.piece(self._sources_for(self.answers), self.answers, threads=threads)
+
+    def split(self, crossing: Sequence[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        """The network's head and tail at *crossing*, as two ONNX models; steps are left aside.
+
+        Raises:
+            CutError: *crossing* does not part the network.
+        """
+        self._known(crossing)
+        inputs = [info.name for info in self.inputs]
+        outputs = [info.name for info in self.outputs]
+        late = [
+            name for name in outputs if name not in crossing and self._depends(name, set(crossing))
+        ]
+        early = [name for name in outputs if name not in late]
+        if not late:
+            raise CutError(f"no output of the network depends on {', '.join(crossing)}")
+        tensors = self.graph.tensors
+        needs = [name for name in crossing if name not in inputs]
+        heads = list(dict.fromkeys([*needs, *early]))
+        head = extract(self.proto, inputs, heads, tensors)
+        tail = extract(self.proto, list(crossing), late, tensors)
+        return head, tail
+
+    def part(
+        self,
+        network: Sequence[Op],
+        inputs: Sequence[str],
+        before: Sequence[Op],
+        after: Sequence[Op],
+        wanted: Sequence[str],
+    ) -> onnx.ModelProto:
+        """The ONNX model of just the ops *network* of a piece."""
+        made = {name for op in network for name in op.outputs}
+        given = [name for name in inputs if name not in made]
+        given += [name for op in before for name in op.outputs]
+        read_later = [name for op in after for name in op.inputs]
+        out = [name for name in dict.fromkeys((*wanted, *read_later)) if name in made]
+        return extract(self.proto, given, out, self.graph.tensors)
+
+    def _known(self, names: Sequence[str]) -> None:
+        if not names:
+            raise CutError("no tensor is named: a piece needs at least one")
+        for name in names:
+            if name not in self.graph.tensors:
+                raise CutError(f"{self.name} has no tensor {name!r}: `isthmus inspect` lists them")
+
+    def _sources_for(self, outputs: Sequence[str]) -> tuple[str, ...]:
+        indices, loose = self.graph.needed(outputs, ())
+        del indices
+        return tuple(name for name in self.source if name in loose)
+
+    def _depends(self, name: str, on: set[str]) -> bool:
+        if name in on:
+            return True
+        indices, _ = self.graph.needed([name], on)
+        return any(before in on for index in indices for before in self.graph.ops[index].inputs)
+
+    def _reached(self, inputs: Sequence[str]) -> tuple[str, ...]:
+        own = tuple(info.name for info in self.inputs)
+        if set(inputs) == set(own) and own != self.source:
+            return tuple(info.name for info in self.outputs)
+        reached = tuple(name for name in self.answers if self._depends(name, set(inputs)))
+        if not reached:
+            raise CutError(f"no answer of {self.name} depends on {', '.join(inputs)}")
+        return reached
+
+
+def read(path: Path, *, steps: Path | None = None, dims: Mapping[str, int] | None = None) -> Model:
+    """Read an ONNX model, and the steps around it, into one graph.
+
+    Args:
+        path: the ONNX file.
+        steps: its ``steps.json``; None means that the network is all there is.
+        dims: sizes of dynamic dimensions, see :func:`planner.normal.normalise`.
+
+    Raises:
+        ModelError: the file is no ONNX model that can be run.
+        StepsError: the steps file is malformed or does not fit the model.
+    """
+    normal = normalise(path, dims)
+    declared = read_steps(steps) if steps is not None else None
+    digest = normal.digest
+    tensors = dict(normal.tensors)
+    ops = _network_ops(normal.proto, tensors)
+    sources, answers = normal.inputs, normal.outputs
+    runs: dict[str, Run] = {}
+    if steps is not None and declared is not None:
+        digest = hashlib.sha256(digest.encode() + steps.read_bytes()).hexdigest()
+        sources, answers, ops, runs = _with_steps(declared, tensors, sources, answers, ops)
+    used = {name for op in ops for name in (*op.inputs, *op.outputs)} | set(sources) | set(answers)
+    return Model(
+        name=path.stem,
+        digest=digest,
+        graph=Graph(
+            ops=ops,
+            tensors={name: info for name, info in tensors.items() if name in used},
+            sources=sources,
+            answers=answers,
+        ),
+        inputs=tuple(normal.tensors[name] for name in normal.inputs),
+        outputs=tuple(normal.tensors[name] for name in normal.outputs),
+        assumed=normal.assumed,
+        proto=normal.proto,
+        steps=runs,
+    )
+
+
+def _with_steps(
+    declared: Steps,
+    tensors: dict[str, TensorInfo],
+    sources: tuple[str, ...],
+    answers: tuple[str, ...],
+    ops: tuple[Op, ...],
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Op, ...], dict[str, Run]]:
+    if declared.input not in sources:
+        raise StepsError(
+            f"steps feed the input {declared.input!r}: the network has {', '.join(sources)}"
+        )
+    before, more = graph_of(declared, tensors[declared.input])
+    after, made = after_of(declared, tensors)
+    if clash := (set(more) - {declared.input} | set(made)) & set(tensors):
+        raise StepsError(
+            f"the steps make {', '.join(sorted(clash))}, which the network has already: rename it"
+        )
+    tensors |= more | made
+    runs = {op.name: runner(step, op) for op, step in zip(before, declared.before, strict=True)}
+    runs |= {op.name: runner(step, op) for op, step in zip(after, declared.after, strict=True)}
+    sources = (SOURCE, *(name for name in sources if name != declared.input))
+    if after:
+        answers = tuple(made)
+    return sources, answers, (*before, *ops, *after), runs
+
+
+def _network_ops(proto: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> tuple[Op, ...]:
+    """The nodes that depend on an input; what depends on constants only stays out of the graph."""
+    live = {value.name for value in proto.graph.input}
+    ops = []
+    for node in proto.graph.node:
+        inputs = tuple(name for name in dict.fromkeys(reads(node)) if name in live)
+        if not inputs and node.op_type not in _RANDOM:
+            continue
+        outputs = tuple(name for name in node.output if name in tensors)
+        live.update(outputs)
+        ops.append(Op(name=node.name, kind=node.op_type, inputs=inputs, outputs=outputs))
+    return tuple(ops)
+
+
+def sample_inputs(model: Model, seed: int = 0) -> dict[str, np.ndarray]:
+    """Seeded input for the network's own inputs; see :func:`planner.normal.random_inputs`."""
+    from planner.normal import random_inputs
+
+    return random_inputs({info.name: info for info in model.inputs}, seed)

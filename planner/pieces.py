@@ -1,0 +1,94 @@
+"""Running a piece: steps, then ONNX Runtime, then steps."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime as ort
+
+from planner.errors import InputError
+from planner.graph import UNKNOWN, TensorInfo
+from planner.steps import Run
+from protos.errors import WireError
+from protos.tensors import datatype_of
+
+
+class Piece:
+    """Some of a model's ops as something runnable; made by :meth:`planner.model.Model.piece`.
+
+    ``inputs`` and ``outputs`` are tensor names. :meth:`run` may be called from several threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: Sequence[TensorInfo],
+        outputs: Sequence[str],
+        before: Sequence[Run],
+        session: ort.InferenceSession | None,
+        after: Sequence[Run],
+    ) -> None:
+        self._infos = {info.name: info for info in inputs}
+        self.inputs = tuple(self._infos)
+        self.outputs = tuple(outputs)
+        self._before = tuple(before)
+        self._after = tuple(after)
+        self._session = session
+        self._takes = [value.name for value in session.get_inputs()] if session else []
+        self._makes = [value.name for value in session.get_outputs()] if session else []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing runs: every output is an input handed through."""
+        return self._session is None and not self._before and not self._after
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run once.
+
+        Args:
+            inputs: one array for each of ``self.inputs``, of the tensor's type and shape.
+
+        Returns:
+            One array for each of ``self.outputs``.
+
+        Raises:
+            InputError: a tensor is missing, unknown or of the wrong type or shape, the message is
+                no image, or ONNX Runtime refuses the values.
+        """
+        values = self._checked(inputs)
+        for step in self._before:
+            values |= step(values)
+        if self._session is not None:
+            feeds = {name: values[name] for name in self._takes}
+            try:
+                made = self._session.run(self._makes, feeds)
+            except Exception as error:  # ONNX Runtime's own classes share no base but Exception
+                reason = " ".join(str(error).split())[:300]
+                raise InputError(f"the model cannot run on this input: {reason}") from error
+            values |= dict(zip(self._makes, made, strict=True))
+        for step in self._after:
+            values |= step(values)
+        return {name: values[name] for name in self.outputs}
+
+    def _checked(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if unknown := sorted(set(inputs) - set(self.inputs)):
+            raise InputError(
+                f"there is no input {unknown[0]!r}: the inputs are {', '.join(self.inputs)}"
+            )
+        for name, info in self._infos.items():
+            if name not in inputs:
+                raise InputError(f"the input {name!r} is missing: send {', '.join(self.inputs)}")
+            array = inputs[name]
+            try:
+                datatype = datatype_of(array)
+            except WireError as error:
+                raise InputError(f"input {name!r}: {error}") from error
+            if datatype != info.datatype:
+                raise InputError(f"input {name!r} is {datatype}: it must be {info.datatype}")
+            fits = len(array.shape) == len(info.shape) and all(
+                want in (UNKNOWN, got) for got, want in zip(array.shape, info.shape, strict=True)
+            )
+            if not fits:
+                raise InputError(
+                    f"input {name!r} has shape {list(array.shape)}: it must be {list(info.shape)}"
+                )
+        return dict(inputs)

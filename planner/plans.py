@@ -1,0 +1,167 @@
+"""Plans and plan tables, as values and as a JSON document that device and people read."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from planner.errors import PlannerError
+from protos.documents import DocumentError, encode_json, read_json
+
+SCHEMA: Literal["isthmus.plan/1"] = "isthmus.plan/1"
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Bytes = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Crossing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tensor that crosses, with its codec and its bytes on the wire."""
+
+    tensor: str
+    codec: str
+    bytes: Bytes
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A cut with its codecs and what it is expected to cost, per request.
+
+    ``crossing`` is empty when all runs on the device; ``["bytes"]`` means that the sensor's message
+    is sent as it is and nothing runs there. ``ops`` counts the network's ops, of which
+    ``ops_on_device`` run before the crossing. ``refused`` says why the plan is no candidate, and
+    is empty where it is one.
+    """
+
+    id: str
+    crossing: tuple[Crossing, ...]
+    ops_on_device: int
+    ops: int
+    device_s: Seconds
+    encode_s: Seconds
+    decode_s: Seconds
+    cloud_s: Seconds
+    download_bytes: Bytes
+    overhead_s: Seconds = 0.0
+    refused: str = ""
+
+    @property
+    def kind(self) -> Literal["edge", "split", "cloud"]:
+        if not self.crossing:
+            return "edge"
+        return "split" if self.ops_on_device else "cloud"
+
+    @property
+    def upload_bytes(self) -> int:
+        return sum(crossing.bytes for crossing in self.crossing)
+
+    @property
+    def compute_s(self) -> float:
+        """Everything but the link."""
+        parts = (self.device_s, self.encode_s, self.decode_s, self.cloud_s, self.overhead_s)
+        return sum(parts)
+
+    def fixed_s(self, *, rtt_s: float, down_bps: float) -> float:
+        """What does not depend on the uplink's bandwidth."""
+        if not self.crossing:
+            return self.compute_s
+        return self.compute_s + rtt_s + self.download_bytes / down_bps
+
+    def total_s(self, up_bps: float, rtt_s: float, down_bps: float | None = None) -> float:
+        """Expected latency in seconds.
+
+        Args:
+            up_bps: bytes per second from the device.
+            rtt_s: round trip in seconds.
+            down_bps: bytes per second to the device; the same as up when None.
+        """
+        fixed = self.fixed_s(rtt_s=rtt_s, down_bps=down_bps or up_bps)
+        return fixed + self.upload_bytes / up_bps
+
+
+class Range(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From ``from_bps`` (included) to ``to_bps`` bytes per second this plan is the best."""
+
+    from_bps: float
+    to_bps: float
+    plan: str
+
+
+class LinkFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    up_bps: float
+    down_bps: float
+    rtt_s: float
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The choice re-costed from the prices, and the minimum cut's own value: they agree."""
+
+    cost_s: float
+    cut_value_s: float
+    resolution_s: float
+
+
+class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The choice for one link, every other plan worth naming, and the table over bandwidth."""
+
+    schema: Literal["isthmus.plan/1"]
+    model: str
+    digest: str
+    objective: Literal["latency"]
+    link: LinkFigures
+    choice: str
+    runner_up: str
+    certificate: Certificate
+    plans: tuple[Plan, ...]
+    baselines: tuple[str, ...]
+    table: tuple[Range, ...]
+    reason: str
+
+    def plan(self, id_: str) -> Plan:
+        """The plan of that name.
+
+        Raises:
+            PlannerError: there is none.
+        """
+        for plan in self.plans:
+            if plan.id == id_:
+                return plan
+        names = ", ".join(plan.id for plan in self.plans)
+        raise PlannerError(f"there is no plan {id_!r}: the plans are {names}")
+
+    def at(self, up_bps: float, rtt_s: float | None = None) -> Plan:
+        """The best plan for a link of *up_bps* bytes per second.
+
+        The table holds for the round trip it was made for; at another the plans that it knows are
+        priced anew.
+        """
+        if rtt_s is None or abs(rtt_s - self.link.rtt_s) <= 0.1 * self.link.rtt_s:
+            for range_ in self.table:
+                if up_bps < range_.to_bps:
+                    return self.plan(range_.plan)
+            return self.plan(self.table[-1].plan)
+        candidates = [plan for plan in self.plans if not plan.refused]
+        return min(candidates, key=lambda plan: plan.total_s(up_bps, rtt_s, self.link.down_bps))
+
+
+def read_plan(path: Path) -> PlanDocument:
+    """Read a plan.
+
+    Raises:
+        PlannerError: unreadable, a field is missing, unknown or wrong, or a plan is named that
+            the document does not hold.
+    """
+    try:
+        document = read_json(path, PlanDocument, what="plan")
+    except DocumentError as error:
+        raise PlannerError(str(error)) from error
+    if not document.table:
+        raise PlannerError(f"plan {path} is not valid: the table is empty")
+    for name in (document.choice, document.runner_up, *document.baselines):
+        document.plan(name)
+    for range_ in document.table:
+        document.plan(range_.plan)
+    return document
+
+
+def write_plan(document: PlanDocument, path: Path) -> None:
+    path.write_bytes(encode_json(document))
