@@ -169,7 +169,7 @@ def run_plan(args: argparse.Namespace) -> int:
 
 def run_split(args: argparse.Namespace) -> int:
     from planner.plans import read_plan
-    from planner.verify import difference
+    from planner.verify import Whole
 
     model = _model(args)
     crossing = tuple(args.cut or ())
@@ -191,7 +191,7 @@ def run_split(args: argparse.Namespace) -> int:
         names = [info.name for info in model.inputs]
         values = model.piece(model.source, names).run(values)
     _narrate("running head and tail against the whole")
-    found = difference(args.model, model.proto, head, tail, values)
+    found = Whole(args.model, model.proto, values).against(head, tail)
     args.output.mkdir(parents=True, exist_ok=True)
     for name, piece in (("head.onnx", head), ("tail.onnx", tail)):
         _write(args.output / name, partial(_save_onnx, piece))

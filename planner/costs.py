@@ -81,12 +81,19 @@ class Costs:
         """The cheapest way for a tensor to cross, None if there is none."""
         return min(self._ways[name], key=lambda way: (way.seconds(up_bps), way.codec), default=None)
 
+    def way(self, name: str, codec: str) -> Way | None:
+        """How a tensor crosses with *codec*, None if it cannot."""
+        return next((way for way in self._ways[name] if way.codec == codec), None)
+
     def prices(self, up_bps: float) -> Prices:
         """What the solver needs, in seconds, at *up_bps* bytes per second."""
         crossing = {}
         for name in self.graph.consumers:
             way = self.best_way(name, up_bps)
-            crossing[name] = way.seconds(up_bps) if way else math.inf
+            if way is None or name in self._kept:
+                crossing[name] = math.inf
+            else:
+                crossing[name] = way.seconds(up_bps)
         return Prices(
             device=self._device_s,
             cloud=self._cloud_s,
@@ -111,9 +118,7 @@ class Costs:
         crossing, encode_s, decode_s = [], 0.0, 0.0
         boundary = self.graph.boundary(head) if len(head) < len(self.graph.ops) else ()
         for name in boundary:
-            way = self.best_way(name, up_bps)
-            if codec is not None:
-                way = next((w for w in self._ways[name] if w.codec == codec), None)
+            way = self.best_way(name, up_bps) if codec is None else self.way(name, codec)
             if way is None:
                 raise PlannerError(f"the tensor {name!r} cannot cross the link as {codec}")
             crossing.append(Crossing(tensor=name, codec=way.codec, bytes=way.nbytes))

@@ -100,13 +100,15 @@ class Model:
 
     def head(self, crossing: Sequence[str], *, threads: int = 1) -> Piece:
         """What runs on the device before *crossing*, with the answers that it already makes."""
-        early = [name for name in self.answers if name not in self._reached(crossing)]
+        self._known(crossing)
+        early = [name for name in self.answers if name not in self._answers_from(crossing)]
         outputs = (*crossing, *(name for name in early if name not in crossing))
         return self.piece(self._sources_for(outputs), outputs, threads=threads)
 
     def tail(self, crossing: Sequence[str], *, threads: int = 1) -> Piece:
         """What runs after *crossing*: every answer that depends on it."""
-        return self.piece(crossing, None, threads=threads)
+        self._known(crossing)
+        return self.piece(crossing, self._answers_from(crossing), threads=threads)
 
     def whole(self, *, threads: int = 1) -> Piece:
         """From the source to the answers."""
@@ -172,6 +174,9 @@ class Model:
         own = tuple(info.name for info in self.inputs)
         if set(inputs) == set(own) and own != self.source:
             return tuple(info.name for info in self.outputs)
+        return self._answers_from(inputs)
+
+    def _answers_from(self, inputs: Sequence[str]) -> tuple[str, ...]:
         reached = tuple(name for name in self.answers if self._depends(name, set(inputs)))
         if not reached:
             raise CutError(f"no answer of {self.name} depends on {', '.join(inputs)}")

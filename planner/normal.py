@@ -180,6 +180,7 @@ def _fix_dims(
 ) -> dict[str, int]:
     assumed: dict[str, int] = {}
     used: set[str] = set()
+    dynamic: set[str] = set()
     for value in inputs:
         if not value.type.HasField("tensor_type"):
             raise ModelError(f"{path}: input {value.name} is no tensor, which cannot be served")
@@ -188,6 +189,7 @@ def _fix_dims(
             if dim.HasField("dim_value") and dim.dim_value > 0:
                 continue
             keys = (f"{value.name}.{axis}", dim.dim_param)
+            dynamic.add(keys[1] if keys[1].isidentifier() else keys[0])
             given = next((key for key in keys if key in dims), None)
             if given is not None:
                 size = dims[given]
@@ -200,10 +202,8 @@ def _fix_dims(
                 raise ModelError(f"dimension {given} must be at least 1, got {size}")
             dim.dim_value = size
     if unknown := sorted(set(dims) - used):
-        names = sorted({d.dim_param for v in inputs for d in v.type.tensor_type.shape.dim} - {""})
-        raise ModelError(
-            f"{path} has no dynamic dimension {unknown[0]!r}: it has {', '.join(names) or 'none'}"
-        )
+        has = ", ".join(sorted(dynamic)) or "none"
+        raise ModelError(f"{path} has no dynamic dimension {unknown[0]!r}: it has {has}")
     return assumed
 
 

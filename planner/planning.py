@@ -130,7 +130,8 @@ def _baselines(model: Model, costs: Costs, link: Link) -> list[Plan]:
     def cloud_only(id_: str, tensors: Sequence[str], codec: str) -> None:
         head, _ = graph.needed(tensors, ())
         found = frozenset(head)
-        if set(graph.boundary(found)) == set(tensors):
+        possible = all(costs.way(name, codec) for name in tensors)
+        if possible and set(graph.boundary(found)) == set(tensors):
             out.append(costs.plan(found, link.up_bps, id_=id_, codec=codec))
 
     if SOURCE in model.source and model.steps:

@@ -12,6 +12,8 @@ from planner.normal import load
 from planner.sessions import open_session
 
 TOLERANCE = 1e-5
+_OFF = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+_ON = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,49 +34,50 @@ class Difference:
         return self.exact == 0.0 and self.relative <= TOLERANCE
 
 
-def difference(
-    path: Path,
-    whole: onnx.ModelProto,
-    head: onnx.ModelProto,
-    tail: onnx.ModelProto,
-    inputs: Mapping[str, np.ndarray],
-) -> Difference:
-    """Run the model, and head then tail, on the same input.
+class Whole:
+    """A model's own answers to one input, for comparing any number of cuts with.
 
     Args:
         path: the file as it was given.
-        whole: its normal form, from which head and tail were cut.
-        head: takes some of *inputs*, makes the boundary tensors and early outputs.
-        tail: takes boundary tensors, makes the other outputs.
+        proto: its normal form, from which heads and tails are cut.
         inputs: an array for each of the network's inputs.
     """
-    off = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    on = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    exact = _apart(_run(whole, inputs, off), _both(head, tail, inputs, off))
-    original, _ = load(path)
-    absolute, relative = 0.0, 0.0
-    split = _both(head, tail, inputs, on)
-    for name, value in _run(original, inputs, on).items():
-        apart = _apart({name: value}, split)
-        absolute = max(absolute, apart)
-        relative = max(relative, apart / max(1.0, _magnitude(value)))
-    return Difference(exact=exact, absolute=absolute, relative=relative)
+
+    def __init__(
+        self, path: Path, proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray]
+    ) -> None:
+        self._inputs = inputs
+        self._exact = _run(proto.SerializeToString(), inputs, _OFF)
+        original, _ = load(path)
+        self._optimised = _run(original.SerializeToString(), inputs, _ON)
+
+    def against(self, head: onnx.ModelProto, tail: onnx.ModelProto) -> Difference:
+        """Run *head* (makes the boundary tensors and early outputs), then *tail*, and compare."""
+        pieces = (head.SerializeToString(), tail.SerializeToString())
+        exact = _apart(self._exact, _both(*pieces, self._inputs, _OFF))
+        split = _both(*pieces, self._inputs, _ON)
+        absolute, relative = 0.0, 0.0
+        for name, value in self._optimised.items():
+            apart = _apart({name: value}, split)
+            absolute = max(absolute, apart)
+            relative = max(relative, apart / max(1.0, _magnitude(value)))
+        return Difference(exact=exact, absolute=absolute, relative=relative)
 
 
 def _both(
-    head: onnx.ModelProto,
-    tail: onnx.ModelProto,
+    head: bytes,
+    tail: bytes,
     inputs: Mapping[str, np.ndarray],
     level: ort.GraphOptimizationLevel,
 ) -> dict[str, np.ndarray]:
-    early = _run(head, inputs, level) if head.graph.output else {}
+    early = _run(head, inputs, level)
     return early | _run(tail, {**inputs, **early}, level)
 
 
 def _run(
-    model: onnx.ModelProto, values: Mapping[str, np.ndarray], level: ort.GraphOptimizationLevel
+    model: bytes, values: Mapping[str, np.ndarray], level: ort.GraphOptimizationLevel
 ) -> dict[str, np.ndarray]:
-    session = open_session(model.SerializeToString(), level=level)
+    session = open_session(model, level=level)
     names = [value.name for value in session.get_outputs()]
     feeds = {value.name: values[value.name] for value in session.get_inputs()}
     return dict(zip(names, session.run(names, feeds), strict=True))

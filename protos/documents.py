@@ -32,7 +32,7 @@ def decode_json(data: bytes, type_: type[T], *, what: str) -> T:
         return msgspec.json.decode(data, type=type_)
     except msgspec.ValidationError as error:
         raise DocumentError(f"{what} is not valid: {_sentence(error)}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError(f"{what} is not a JSON document: {_sentence(error)}") from error
 
 
@@ -112,5 +112,5 @@ def _read(path: Path, what: str) -> bytes:
 
 
 def _sentence(error: Exception) -> str:
-    """Say it as a sentence; msgspec ends with the path of the field: ``Expected `int`, got `str` - at `$.a.b` ``."""
+    """Say it as a sentence: msgspec's messages end with ``- at `$.path.of.the.field` ``."""
     return str(error).replace(" - at `$.", " at field `").replace(" - at `$`", " at the top level")
