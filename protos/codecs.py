@@ -1,0 +1,231 @@
+"""Codecs: how a boundary tensor is written on the wire.
+
+``raw`` keeps every bit. ``fp16`` halves float32. ``int8`` stores one byte per element and a scale
+and zero per channel. ``jpeg:90`` is for images. ``+zstd`` compresses what the codec wrote. A coded
+tensor keeps its decoded datatype and shape in its header; only the contents change.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+import zstandard
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from protos import affine, tensors
+from protos.errors import WireError
+from protos.tensors import Array, Buffer
+
+Kind = Literal["raw", "fp16", "int8", "jpeg"]
+
+MAX_EXPANDED_BYTES = 256 << 20
+"""The most that compressed contents may grow to; a few bytes can claim any size."""
+
+_NAME = re.compile(r"(raw|fp16|int8|jpeg)(?::([0-9]{1,3}))?(\+zstd)?")
+_DEFAULT_QUALITY = 90
+_ZSTD_LEVEL = 1  # level 3 gains nothing on activations
+_MAX_SIDE = 65_500  # libjpeg's limit
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How contents are written; ``str(codec)`` is its name on the wire, for :func:`parse`."""
+
+    kind: Kind = "raw"
+    quality: int | None = None
+    zstd: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.kind == "jpeg") != (self.quality is not None):
+            raise ValueError("jpeg has a quality, and no other codec has one")
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise ValueError(f"quality must be 1 to 100, got {self.quality}")
+        if self.kind == "jpeg" and self.zstd:
+            raise ValueError("jpeg is entropy-coded already: leave zstd out")
+
+    def __str__(self) -> str:
+        quality = "" if self.quality is None else f":{self.quality}"
+        return f"{self.kind}{quality}{'+zstd' if self.zstd else ''}"
+
+    @property
+    def lossy(self) -> bool:
+        """Whether a decoded tensor may differ from the one encoded."""
+        return self.kind != "raw"
+
+
+RAW = Codec()
+
+
+def parse(text: str) -> Codec:
+    """Read a codec's name: ``raw``, ``int8+zstd``, ``jpeg:90`` (``jpeg`` is ``jpeg:90``).
+
+    Raises:
+        WireError: no codec has that name.
+    """
+    found = _NAME.fullmatch(text)
+    if found is None:
+        raise WireError(
+            f"codec {text[:40]!r} is unknown: use raw, fp16 or int8, each with or without +zstd, "
+            "or jpeg:90"
+        )
+    kind, quality, zstd = found.groups()
+    if kind == "jpeg":
+        quality = quality or _DEFAULT_QUALITY
+    try:
+        return Codec(
+            cast("Kind", kind), None if quality is None else int(quality), zstd is not None
+        )
+    except ValueError as error:
+        raise WireError(f"codec {text!r} is not one: {error}") from error
+
+
+def suits(codec: Codec, datatype: str, shape: Sequence[int]) -> bool:
+    """Whether *codec* can write tensors of this datatype and shape.
+
+    A value may still be refused: NaN by int8, one above 65504 by fp16.
+    """
+    match codec.kind:
+        case "raw":
+            return datatype in tensors.DATATYPES
+        case "fp16" | "int8":
+            return datatype == "FP32"
+        case "jpeg":
+            return datatype == "UINT8" and _image_size(shape) is not None
+
+
+def check_suits(codec: Codec, datatype: str, shape: Sequence[int]) -> None:
+    """Refuse what :func:`suits` denies.
+
+    Raises:
+        WireError: *codec* cannot write such a tensor, or there is no such datatype.
+    """
+    tensors.element_bytes(datatype)
+    if not suits(codec, datatype, shape):
+        raise WireError(
+            f"codec {codec} does not suit {datatype} of shape {list(shape)[:9]}: use raw "
+            "(fp16 and int8 take FP32; jpeg takes UINT8 images, height x width x 3, or grey)"
+        )
+
+
+def encode(codec: Codec, array: Array, datatype: str | None = None) -> bytes:
+    """Write *array* with *codec*.
+
+    Args:
+        codec: must suit the array.
+        array: see :func:`protos.tensors.to_raw`.
+        datatype: by default the array's own; BF16 must be asked for.
+
+    Raises:
+        WireError: the codec does not suit the array or cannot hold one of its values; the caller
+            sends this tensor raw.
+    """
+    datatype = datatype or tensors.datatype_of(array)
+    check_suits(codec, datatype, array.shape)
+    match codec.kind:
+        case "raw":
+            data = tensors.to_raw(array, datatype)
+        case "fp16":
+            data = _to_fp16(array)
+        case "int8":
+            data = affine.encode(array)
+        case "jpeg":
+            data = _to_jpeg(array, codec.quality or _DEFAULT_QUALITY)
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(data) if codec.zstd else data
+
+
+def decode(codec: Codec, data: Buffer, datatype: str, shape: Sequence[int]) -> Array:
+    """Read contents that :func:`encode` wrote.
+
+    Contents that would expand beyond what *datatype* and *shape* need are refused unexpanded.
+
+    Returns:
+        An array as :func:`protos.tensors.from_raw` gives it; read-only where it shares memory.
+
+    Raises:
+        WireError: the codec does not suit the tensor, or the contents are not what it writes.
+    """
+    check_suits(codec, datatype, shape)
+    if codec.zstd:
+        data = _expand(data, _most_bytes(codec, datatype, shape))
+    match codec.kind:
+        case "raw":
+            return tensors.from_raw(data, datatype, shape)
+        case "fp16":
+            return tensors.from_raw(data, "FP16", shape).astype(np.float32)
+        case "int8":
+            return affine.decode(data, shape)
+        case "jpeg":
+            return _from_jpeg(data, shape)
+
+
+def _most_bytes(codec: Codec, datatype: str, shape: Sequence[int]) -> int:
+    match codec.kind:
+        case "fp16":
+            return 2 * tensors.count(shape)
+        case "int8":
+            return affine.most_bytes(shape)
+        case _:
+            exact = tensors.raw_bytes(datatype, shape)
+            return MAX_EXPANDED_BYTES if exact is None else exact
+
+
+def _expand(data: Buffer, most_bytes: int) -> bytes:
+    try:
+        size = zstandard.frame_content_size(data)
+        if not 0 <= size <= min(most_bytes, MAX_EXPANDED_BYTES):
+            raise WireError(
+                f"zstd contents claim {size} bytes, but the tensor takes at most "
+                f"{min(most_bytes, MAX_EXPANDED_BYTES)}: state the exact size in the frame"
+            )
+        return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise WireError(f"zstd contents cannot be read: {error}") from error
+
+
+def _to_fp16(array: Array) -> bytes:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        half = array.astype("<f2")
+    infinite = (half.view("<u2") & 0x7FFF) == 0x7C00
+    if infinite.any() and np.isfinite(array[infinite]).any():
+        raise WireError("a value is beyond 65504, which fp16 cannot hold: send the tensor raw")
+    return half.tobytes()
+
+
+def _image_size(shape: Sequence[int]) -> tuple[int, int, int] | None:
+    """(height, width, channels) of an image that JPEG can hold."""
+    if len(shape) not in {2, 3}:
+        return None
+    height, width, channels = (*shape, 1)[:3]
+    fits = 0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE and channels in {1, 3}
+    return (height, width, channels) if fits else None
+
+
+def _to_jpeg(array: Array, quality: int) -> bytes:
+    grey = array.shape[2:] == (1,)
+    image = Image.fromarray(np.ascontiguousarray(array[..., 0] if grey else array))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality, subsampling=0 if quality >= 95 else 2)
+    return file.getvalue()
+
+
+def _from_jpeg(data: Buffer, shape: Sequence[int]) -> Array:
+    size = _image_size(shape)
+    assert size is not None
+    height, width, channels = size
+    if height * width * channels > MAX_EXPANDED_BYTES:
+        raise WireError(f"an image of shape {list(shape)} is too large: send it in smaller tiles")
+    try:
+        # not Image.open, which would try other formats and warn about sizes we check here
+        with JpegImageFile(io.BytesIO(data)) as image:
+            if image.size != (width, height) or image.mode != ("RGB" if channels == 3 else "L"):
+                raise WireError(
+                    f"the JPEG holds {image.size[1]} x {image.size[0]} pixels of {image.mode}, "
+                    f"but the tensor's shape is {list(shape)}: send the shape of the image"
+                )
+            return np.asarray(image).reshape(shape)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise WireError(f"JPEG contents cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""Stubs made by ``python -m protos.generate``; do not edit."""

@@ -1,0 +1,76 @@
+"""The Open Inference Protocol's `parameters` maps <-> plain mappings."""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import TypeVar
+
+from protos.errors import WireError
+from protos.gen.open_inference_pb2 import InferParameter
+from protos.invocation import Parameter
+
+_T = TypeVar("_T", bound=Parameter)
+
+
+def put(into: Mapping[str, InferParameter], values: Mapping[str, Parameter | None]) -> None:
+    """Add *values* to a message's map; None is left out.
+
+    Raises:
+        ValueError: an integer that 64 bits cannot hold.
+    """
+    for name, value in values.items():
+        match value:
+            case None:
+                pass
+            case bool():
+                into[name].bool_param = value
+            case int() if value < 1 << 63:
+                into[name].int64_param = value
+            case int():
+                into[name].uint64_param = value
+            case float():
+                into[name].double_param = value
+            case str():
+                into[name].string_param = value
+
+
+def read(entries: Mapping[str, InferParameter], what: str) -> dict[str, Parameter]:
+    """Read a message's map.
+
+    Raises:
+        WireError: an entry without a value.
+    """
+    values: dict[str, Parameter] = {}
+    for name, entry in entries.items():
+        choice = entry.WhichOneof("parameter_choice")
+        if choice is None:
+            raise WireError(f"{what} parameter {name!r} has no value: leave it out or set one")
+        values[name] = getattr(entry, choice)
+    return values
+
+
+def take(values: dict[str, Parameter], name: str, type_: type[_T]) -> _T | None:
+    """Remove and give parameter *name*; None when it is absent.
+
+    Raises:
+        WireError: it is of another type.
+    """
+    value = values.pop(name, None)
+    if value is None or type(value) is type_:
+        return value
+    raise WireError(f"parameter {name} is {value!r}: send a {type_.__name__}")
+
+
+def take_deadline_ms(values: dict[str, Parameter]) -> float | None:
+    """Remove and give ``isthmus_deadline_ms``, which clients send as any kind of number.
+
+    Raises:
+        WireError: it is no positive, finite number.
+    """
+    value = values.pop("isthmus_deadline_ms", None)
+    if value is None:
+        return None
+    if isinstance(value, bool | str) or not (isfinite(value) and value > 0):
+        raise WireError(
+            f"parameter isthmus_deadline_ms is {value!r}: send a positive number of milliseconds"
+        )
+    return float(value)
