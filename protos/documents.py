@@ -32,7 +32,9 @@ def decode_json(data: bytes, type_: type[T], *, what: str) -> T:
         return msgspec.json.decode(data, type=type_)
     except msgspec.ValidationError as error:
         raise DocumentError(f"{what} is not valid: {_sentence(error)}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError as error:
+        raise DocumentError(f"{what} is nested too deeply: send plain JSON") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DocumentError(f"{what} is not a JSON document: {_sentence(error)}") from error
 
 

@@ -154,8 +154,8 @@ class Milestones(Struct, frozen=True, kw_only=True):
     total: Milliseconds
 
 
-class CloudTiming(Struct, frozen=True, kw_only=True):
-    """The five terms of the invocation in ms; see :class:`protos.timing.Timing`."""
+class Terms(Struct, frozen=True, kw_only=True):
+    """The five terms of T_total in ms; see :class:`protos.timing.Timing`."""
 
     trigger: Milliseconds
     init: Milliseconds
@@ -165,14 +165,20 @@ class CloudTiming(Struct, frozen=True, kw_only=True):
 
 
 class InferResult(Struct, frozen=True, kw_only=True):
-    """An answer, with where and when it was made; *timing* only when the cloud took part."""
+    """An answer, with where and when it was made.
+
+    *timing* has the five terms of the whole way, which add up to ``ms.total``; *sent_bytes* and
+    *received_bytes* are the tensors' bytes on the uplink, 0 when nothing was sent.
+    """
 
     id: str
     model: ModelRef
     outputs: tuple[JsonTensor, ...]
     placement: Placement
     ms: Milestones
-    timing: CloudTiming | None = None
+    timing: Terms | None = None
+    sent_bytes: Natural = 0
+    received_bytes: Natural = 0
     degraded: bool = False
 
 
@@ -209,5 +215,3 @@ def decode(data: Buffer, type_: type[T], *, what: str) -> T:
         return decode_json(bytes(data), type_, what=what)
     except DocumentError as error:
         raise WireError(str(error)) from error
-    except RecursionError as error:
-        raise WireError(f"{what} is nested too deeply: send plain JSON") from error

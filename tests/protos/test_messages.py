@@ -12,7 +12,6 @@ from protos import messages
 from protos.errors import WireError
 from protos.json_tensors import JsonTensor
 from protos.messages import (
-    CloudTiming,
     Desired,
     DesiredLink,
     DesiredModel,
@@ -30,6 +29,7 @@ from protos.messages import (
     Reported,
     Runtime,
     Status,
+    Terms,
 )
 from protos.tensors import Array
 
@@ -47,7 +47,9 @@ RESULT = InferResult(
     outputs=(JsonTensor(name="label", shape=(1,), datatype="BYTES", data=["cat"]),),
     placement=Placement(mode="split", plan="plan-7f3", split=("a/b", "c")),
     ms=Milestones(queue=1.0, pre=4.0, edge=11.0, net=8.0, cloud=6.0, total=31.0),
-    timing=CloudTiming(trigger=0.4, init=0.0, load=0.0, infer=5.5, response=0.1),
+    timing=Terms(trigger=8.4, init=0.0, load=0.0, infer=20.5, response=2.1),
+    sent_bytes=50_176,
+    received_bytes=11,
 )
 
 
@@ -144,12 +146,14 @@ RESULT = InferResult(
                     "total": 31.0,
                 },
                 "timing": {
-                    "trigger": 0.4,
+                    "trigger": 8.4,
                     "init": 0.0,
                     "load": 0.0,
-                    "infer": 5.5,
-                    "response": 0.1,
+                    "infer": 20.5,
+                    "response": 2.1,
                 },
+                "sent_bytes": 50_176,
+                "received_bytes": 11,
                 "degraded": False,
             },
         ),
