@@ -1,15 +1,14 @@
 """The cut is exact: every small graph is checked against all of its ideals."""
 
-import itertools
 import math
 
-import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.graph import Graph, Op, TensorInfo
 from planner.solve.mincut import Prices, cost_of, min_cut
+from testbed.bench.reference import by_brute_force, by_networkx
 
 Case = tuple[Graph, Prices]
 
@@ -51,50 +50,13 @@ def cases(draw: st.DrawFn) -> Case:
     return graph, prices
 
 
-def best_by_brute_force(graph: Graph, prices: Prices) -> float:
-    everything = range(len(graph.ops))
-    heads = itertools.chain.from_iterable(
-        itertools.combinations(everything, k) for k in range(len(graph.ops) + 1)
-    )
-    return min(cost_of(graph, prices, frozenset(head)) for head in heads)
-
-
-def best_by_networkx(graph: Graph, prices: Prices, unit: int = 1000) -> float:
-    """The same question as an ordinary minimum cut in networkx, in whole milliseconds."""
-    flow: nx.DiGraph[object] = nx.DiGraph()
-
-    def arc(a: object, b: object, price: float) -> None:
-        old = flow.get_edge_data(a, b, {"capacity": 0})["capacity"]
-        new = math.inf if math.isinf(price) else round(price * unit)
-        if math.isinf(old + new):
-            flow.add_edge(a, b)  # networkx: no capacity is infinite capacity
-        else:
-            flow.add_edge(a, b, capacity=old + new)
-
-    flow.add_nodes_from(["S", "T"])
-    arc("S", "trip", prices.round_trip)
-    for i, op in enumerate(graph.ops):
-        arc(i, "T", prices.device[i])
-        back = [prices.answer[name] for name in op.outputs if name in graph.answers]
-        arc("S", i, prices.cloud[i] + sum(back))
-        arc("trip", i, math.inf)
-        for name in op.inputs:
-            arc(("t", name), i, math.inf)
-            if name in graph.producer:
-                arc(i, graph.producer[name], math.inf)
-    for name in graph.consumers:
-        arc(graph.producer.get(name, "S"), ("t", name), prices.crossing[name])
-    value, _ = nx.minimum_cut(flow, "S", "T")
-    return float(value) / unit
-
-
 @settings(max_examples=300, deadline=None)
 @given(cases())
 def test_the_cut_costs_what_the_best_of_all_ideals_costs(case: Case) -> None:
     graph, prices = case
     found = min_cut(graph, prices)
     assert graph.is_ideal(found.head)
-    assert found.cost == pytest.approx(best_by_brute_force(graph, prices), abs=found.resolution)
+    assert found.cost == pytest.approx(by_brute_force(graph, prices), abs=found.resolution)
     assert found.cost == pytest.approx(cost_of(graph, prices, found.head))
     assert abs(found.cost - found.cut_value) <= found.resolution
 
@@ -104,7 +66,7 @@ def test_the_cut_costs_what_the_best_of_all_ideals_costs(case: Case) -> None:
 def test_networkx_finds_the_same_value(case: Case) -> None:
     graph, prices = case
     found = min_cut(graph, prices)
-    assert found.cost == pytest.approx(best_by_networkx(graph, prices), abs=1e-6 + found.resolution)
+    assert found.cost == pytest.approx(by_networkx(graph, prices), abs=1e-6 + found.resolution)
 
 
 def test_a_tensor_with_three_readers_is_paid_for_once() -> None:

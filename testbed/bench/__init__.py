@@ -1,0 +1,1 @@
+"""Benchmarks: each prints its baseline beside us, in one run."""

@@ -1,0 +1,85 @@
+"""Slow and simple answers to the cut's question, to hold the fast one to."""
+
+import itertools
+import math
+import random
+
+import networkx as nx
+
+from planner.graph import Graph, Op, TensorInfo
+from planner.solve.mincut import Prices, cost_of
+
+
+def by_brute_force(graph: Graph, prices: Prices) -> float:
+    """The least cost over all subsets of ops; those that are no ideal cost infinitely much."""
+    everything = range(len(graph.ops))
+    heads = itertools.chain.from_iterable(
+        itertools.combinations(everything, k) for k in range(len(graph.ops) + 1)
+    )
+    return min(cost_of(graph, prices, frozenset(head)) for head in heads)
+
+
+def by_networkx(graph: Graph, prices: Prices, *, unit_s: float = 1e-3) -> float:
+    """The same as an ordinary minimum cut in networkx, in whole numbers of *unit_s*.
+
+    Whole numbers, because with floats networkx can return a partition that is not minimal.
+    """
+    flow: nx.DiGraph[object] = nx.DiGraph()
+
+    def arc(start: object, end: object, price: float) -> None:
+        old = flow.get_edge_data(start, end, {"capacity": 0}).get("capacity", math.inf)
+        if math.isinf(old + price):
+            flow.add_edge(start, end)  # no capacity is infinite capacity
+        else:
+            flow.add_edge(start, end, capacity=old + round(price / unit_s))
+
+    flow.add_nodes_from(["source", "sink"])
+    arc("source", "trip", prices.round_trip)
+    for i, op in enumerate(graph.ops):
+        arc(i, "sink", prices.device[i])
+        back = [prices.answer[name] for name in op.outputs if name in graph.answers]
+        arc("source", i, prices.cloud[i] + sum(back))
+        arc("trip", i, math.inf)
+        for name in op.inputs:
+            arc(("tensor", name), i, math.inf)
+            if name in graph.producer:
+                arc(i, graph.producer[name], math.inf)
+    for name in graph.consumers:
+        arc(graph.producer.get(name, "source"), ("tensor", name), prices.crossing[name])
+    value, _ = nx.minimum_cut(flow, "source", "sink")
+    return float(value) * unit_s
+
+
+def random_case(rng: random.Random, most_ops: int) -> tuple[Graph, Prices]:
+    """A random DAG with tensors of several readers and ops that may be faster on the device."""
+    count = rng.randint(1, most_ops)
+    ops = []
+    for i in range(count):
+        before = ["x", *(f"t{j}" for j in range(i))]
+        inputs = tuple(rng.sample(before, rng.randint(1, min(3, len(before)))))
+        ops.append(Op(name=f"op{i}", kind="Op", inputs=inputs, outputs=(f"t{i}",)))
+    names = ["x", *(f"t{i}" for i in range(count))]
+    read = {name for op in ops for name in op.inputs}
+    answers = tuple(name for name in names[1:] if name not in read or rng.random() < 0.1)
+    graph = Graph(
+        ops=tuple(ops),
+        tensors={n: TensorInfo(name=n, datatype="FP32", shape=(1,)) for n in names},
+        sources=("x",),
+        answers=answers,
+    )
+    return graph, random_prices(rng, graph)
+
+
+def random_prices(rng: random.Random, graph: Graph) -> Prices:
+    """Whole milliseconds, now and then an infinite one."""
+
+    def seconds() -> float:
+        return rng.randint(0, 1000) / 1000
+
+    return Prices(
+        device=tuple(seconds() for _ in graph.ops),
+        cloud=tuple(seconds() for _ in graph.ops),
+        crossing={n: math.inf if rng.random() < 0.05 else seconds() for n in graph.consumers},
+        answer={name: seconds() for name in graph.answers},
+        round_trip=seconds(),
+    )
