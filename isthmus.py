@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from protos.errors import IsthmusError
 
-ROOMS = ("planner",)
+ROOMS = ("planner", "cloud_fn", "edge_agent", "testbed")
 
 
 def parser() -> argparse.ArgumentParser:

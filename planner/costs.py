@@ -74,8 +74,18 @@ class Costs:
 
     @property
     def trip_s(self) -> float:
-        """Paid once by a plan that uses the link: the round trip and the software around it."""
-        return self.link.rtt_s + self.device.uplink_s
+        """Paid once by a plan that uses the link: the round trip, and the software's extra time."""
+        return self.link.rtt_s + max(self.device.remote_s - self.device.local_s, 0.0)
+
+    @property
+    def stay_s(self) -> float:
+        """Paid by the device alone: the software's extra time where that is the slower way."""
+        return max(self.device.local_s - self.device.remote_s, 0.0)
+
+    @property
+    def software_s(self) -> float:
+        """Paid by every plan, whatever it does."""
+        return min(self.device.local_s, self.device.remote_s)
 
     def best_way(self, name: str, up_bps: float) -> Way | None:
         """The cheapest way for a tensor to cross, None if there is none."""
@@ -100,6 +110,7 @@ class Costs:
             crossing=crossing,
             answer={name: n / self.link.down_bps for name, n in self._answer_bytes.items()},
             round_trip=self.trip_s,
+            stay=self.stay_s,
         )
 
     def plan(
@@ -125,7 +136,7 @@ class Costs:
             encode_s += way.encode_s
             decode_s += way.decode_s
         everywhere = range(len(self.graph.ops))
-        overhead = self.device.request_s + (self.device.uplink_s if crossing else 0.0)
+        overhead = self.device.remote_s if crossing else self.device.local_s
         return Plan(
             id=id_ or _name(crossing),
             crossing=tuple(crossing),

@@ -93,7 +93,7 @@ def plan(
         ),
         choice=choice,
         runner_up=runner_up,
-        certificate=_certificate(solution, device),
+        certificate=_certificate(solution, costs.software_s),
         plans=tuple(every),
         baselines=tuple(p.id for p in baselines),
         table=_ranges(stretches, rename),
@@ -151,10 +151,10 @@ def _baselines(model: Model, costs: Costs, link: Link) -> list[Plan]:
     return out
 
 
-def _certificate(solution: Solution, device: Profile) -> Certificate:
+def _certificate(solution: Solution, software_s: float) -> Certificate:
     return Certificate(
-        cost_s=solution.cost + device.request_s,
-        cut_value_s=solution.cut_value + device.request_s,
+        cost_s=solution.cost + software_s,
+        cut_value_s=solution.cut_value + software_s,
         resolution_s=solution.resolution,
     )
 

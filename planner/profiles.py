@@ -57,8 +57,8 @@ class TensorSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One model on one machine; seconds are medians, ``spread_s`` the 10th and 90th percentile.
 
-    ``request_s`` and ``uplink_s`` are the software's own time for one request, and for sending one
-    over the link, outside the model: 0 until an agent has measured them.
+    ``local_s`` and ``remote_s`` are the software's own time around the model, for a request that
+    is answered on the device and for one that is sent: 0 until an agent has measured them.
     """
 
     schema: Literal["isthmus.profile/1"]
@@ -71,8 +71,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ops: tuple[OpTime, ...]
     codecs: tuple[CodecRate, ...]
     tensors: tuple[TensorSize, ...]
-    request_s: Seconds = 0.0
-    uplink_s: Seconds = 0.0
+    local_s: Seconds = 0.0
+    remote_s: Seconds = 0.0
 
     def scaled(self, factor: float) -> "Profile":
         """This machine made *factor* times as fast (0.1: a tenth of it)."""
@@ -93,8 +93,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 )
                 for rate in self.codecs
             ),
-            request_s=self.request_s / factor,
-            uplink_s=self.uplink_s / factor,
+            local_s=self.local_s / factor,
+            remote_s=self.remote_s / factor,
         )
 
 

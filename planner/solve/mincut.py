@@ -11,7 +11,7 @@ The partition is re-costed from the prices alone, and the two figures must agree
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -29,7 +29,7 @@ class Prices:
 
     ``device`` and ``cloud`` have one entry per op of the graph; ``crossing`` prices a tensor's way
     up, ``answer`` an answer's way back, ``round_trip`` is paid once when anything runs in the
-    cloud. An infinite price forbids.
+    cloud and ``stay`` when nothing does. An infinite price forbids.
     """
 
     device: tuple[float, ...]
@@ -37,6 +37,7 @@ class Prices:
     crossing: Mapping[str, float]
     answer: Mapping[str, float]
     round_trip: float
+    stay: float = 0.0
 
     def __post_init__(self) -> None:
         every = (
@@ -45,6 +46,7 @@ class Prices:
             *self.crossing.values(),
             *self.answer.values(),
             self.round_trip,
+            self.stay,
         )
         for price in every:
             if math.isnan(price) or price < 0:
@@ -70,7 +72,9 @@ def cost_of(graph: Graph, prices: Prices, head: frozenset[int]) -> float:
     if not graph.is_ideal(head):
         return math.inf
     parts = [prices.device[i] if i in head else prices.cloud[i] for i in range(len(graph.ops))]
-    if len(head) < len(graph.ops):
+    if len(head) == len(graph.ops):
+        parts.append(prices.stay)
+    else:
         parts.append(prices.round_trip)
         parts += [prices.crossing[name] for name in graph.boundary(head)]
         parts += [
@@ -84,11 +88,35 @@ def cost_of(graph: Graph, prices: Prices, head: frozenset[int]) -> float:
 def min_cut(graph: Graph, prices: Prices) -> Solution:
     """The head of least cost among all ideals of the graph.
 
+    ``stay`` is no arc of the flow: it matters only where the device alone would win without it,
+    and then the best of the other heads is found by sending each answer's op to the cloud in turn
+    (whatever runs there, some answer does).
+
     Raises:
         ValueError: every head has infinite cost, or the flow and the re-costing disagree.
 
     Source: Picard 1976 (closures as cuts); node construction as in DADS with reverse arcs.
     """
+    best = _least(graph, replace(prices, stay=0.0))
+    if best is not None and (prices.stay == 0 or len(best.head) < len(graph.ops)):
+        return best
+    found = [] if best is None else [_plus(best, prices.stay)]
+    for last in {graph.producer[name] for name in graph.answers if name in graph.producer}:
+        device = list(prices.device)
+        device[last] = math.inf
+        other = _least(graph, replace(prices, device=tuple(device), stay=0.0))
+        found += [other] if other is not None else []
+    if not found:
+        raise ValueError("every cut is forbidden by an infinite price")
+    return min(found, key=lambda solution: solution.cost)
+
+
+def _plus(solution: Solution, price: float) -> Solution:
+    return replace(solution, cost=solution.cost + price, cut_value=solution.cut_value + price)
+
+
+def _least(graph: Graph, prices: Prices) -> Solution | None:
+    """The best head by one minimum cut, None where every head is forbidden."""
     ops, names = len(graph.ops), list(graph.consumers)
     tensor = {name: ops + i for i, name in enumerate(names)}
     trip = ops + len(names)
@@ -118,7 +146,7 @@ def min_cut(graph: Graph, prices: Prices) -> Solution:
     cost = cost_of(graph, prices, head)
     resolution = len(arcs) / scale
     if not math.isfinite(cost):
-        raise ValueError("every cut is forbidden by an infinite price")
+        return None
     if abs(cost - value) > resolution:
         raise ValueError(f"the cut's value {value} is not its cost {cost}: this is a bug")
     return Solution(head=head, cost=cost, cut_value=value, resolution=resolution)

@@ -22,7 +22,8 @@ def by_brute_force(graph: Graph, prices: Prices) -> float:
 def by_networkx(graph: Graph, prices: Prices, *, unit_s: float = 1e-3) -> float:
     """The same as an ordinary minimum cut in networkx, in whole numbers of *unit_s*.
 
-    Whole numbers, because with floats networkx can return a partition that is not minimal.
+    It knows no ``stay``. Whole numbers, because with floats networkx can return a partition that
+    is not minimal.
     """
     flow: nx.DiGraph[object] = nx.DiGraph()
 
@@ -82,4 +83,5 @@ def random_prices(rng: random.Random, graph: Graph) -> Prices:
         crossing={n: math.inf if rng.random() < 0.05 else seconds() for n in graph.consumers},
         answer={name: seconds() for name in graph.answers},
         round_trip=seconds(),
+        stay=rng.choice((0.0, seconds())),
     )

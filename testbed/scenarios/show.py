@@ -22,7 +22,7 @@ def show(result: DemoResult) -> None:
         ways.add_column(name, justify="right")
     for way in result.ways:
         ways.add_row(
-            f"* plan = {way.plan}" if way.chosen else way.name,
+            f"* plan: {way.plan}" if way.chosen else way.name,
             f"{way.predicted_ms:.1f}",
             f"{way.measured_ms:.1f}",
             f"{way.fastest_ms:.0f}-{way.slowest_ms:.0f}",
@@ -40,8 +40,8 @@ def show(result: DemoResult) -> None:
     )
     say(
         f"  learnt in the warm-up and part of the prediction: "
-        f"{result.overhead.request_ms:.1f} ms of software per request, "
-        f"{result.overhead.uplink_ms:.1f} ms more when it is sent"
+        f"{result.overhead.local_ms:.1f} ms of software around a request answered on the device, "
+        f"{result.overhead.remote_ms:.1f} ms around one that is sent"
     )
     cells = " + ".join(_cells(result.cold.terms))
     say(f"  first request to reach the cloud, cold: {result.cold.total_ms:.0f} ms = {cells}")

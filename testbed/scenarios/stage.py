@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from planner.links import Link
 from protos.topics import Topics
@@ -15,7 +16,7 @@ from testbed.control import LinkControl
 from testbed.device import Device
 from testbed.errors import ProcessDied
 from testbed.models import RealModel
-from testbed.processes import Child, Processes
+from testbed.processes import READY_LIMIT_S, Child, Processes
 
 Say = Callable[[str], None]
 
@@ -23,6 +24,7 @@ DEVICE = "gate-01"
 SERVE_LIMIT_S = 90.0
 AGENT_LIMIT_S = 60.0
 PROFILE_LIMIT_S = 120.0
+STOP_LIMIT_S = 20.0
 DEADLINE_S = 5.0
 
 
@@ -76,7 +78,24 @@ class Stage:
         self.broker = Broker(processes, url=mqtt_url)
         self._say = say
         self._gateway = ""
+        self._children: list[Child] = []
         self._control = processes.folder / "link.sock"
+
+    def __enter__(self) -> Self:
+        self.broker.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop everything, the newest first; Ray takes some seconds to do so cleanly."""
+        self._say("stopping everything")
+        for child in reversed(self._children):
+            child.stop(STOP_LIMIT_S)
+        self.broker.stop()
 
     @property
     def folder(self) -> Path:
@@ -110,7 +129,13 @@ class Stage:
         """
         self._say("profiling the model on this machine")
         path = self.folder / "profile.json"
-        words: list[str | Path] = [*self.published.arguments, "--sample", self.folder / "sample.jpg", "-o", path]
+        words: list[str | Path] = [
+            *self.published.arguments,
+            "--sample",
+            self.folder / "sample.jpg",
+            "-o",
+            path,
+        ]
         self.run("profile", isthmus("profile", *words), PROFILE_LIMIT_S)
         return path
 
@@ -118,9 +143,15 @@ class Stage:
         """Publish the model and start the gateway."""
         self._say("publishing the model, starting gateway and Ray")
         registry = self.folder / "registry"
-        words: list[str | Path] = [*self.published.arguments, "--name", self.published.name, "--root", registry]
+        words: list[str | Path] = [
+            *self.published.arguments,
+            "--name",
+            self.published.name,
+            "--root",
+            registry,
+        ]
         self.run("push", isthmus("registry", "push", *words), PROFILE_LIMIT_S)
-        _, facts = self.processes.start_ready(
+        facts = self._start(
             "serve",
             isthmus("serve", "--listen", "127.0.0.1:0", "--registry", registry),
             environ={"ISTHMUS_SERVE_RUNTIME_DIR": os.fspath(self.folder / "run")},
@@ -134,20 +165,29 @@ class Stage:
         link = self.link
         figures = f"{link.up_bps * 8 / 1e6:.6g}Mbps,{link.rtt_s * 1e3:.6g}ms"
         shown = f"{link.trace},{link.rtt_s * 1e3:.6g}ms" if link.trace else figures
-        _, facts = self.processes.start_ready(
-            "link", isthmus(*words, "--link", shown, "--control", self._control)
-        )
+        facts = self._start("link", isthmus(*words, "--link", shown, "--control", self._control))
         return str(facts["address"])
 
-    def start_agent(self, address: str, plan: Path) -> Child:
+    def start_agent(self, address: str, plan: Path) -> None:
         """Start the agent, and slow it down once it is up: a device that has been switched on."""
         config = self.folder / "agent.toml"
         config.write_text(self._agent_toml(address, plan))
-        agent, _ = self.processes.start_ready(
+        facts = self._start(
             "agent", isthmus("edge", "run", "--config", config), limit_s=AGENT_LIMIT_S
         )
-        self.device.attach(agent.pid)
-        return agent
+        self.device.attach(int(facts["pid"]))
+
+    def _start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        environ: Mapping[str, str] | None = None,
+        limit_s: float = READY_LIMIT_S,
+    ) -> dict[str, Any]:
+        child, facts = self.processes.start_ready(name, argv, environ=environ, limit_s=limit_s)
+        self._children.append(child)
+        return facts
 
     def _agent_toml(self, address: str, plan: Path) -> str:
         model = self.published

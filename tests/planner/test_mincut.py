@@ -1,6 +1,7 @@
 """The cut is exact: every small graph is checked against all of its ideals."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +47,7 @@ def cases(draw: st.DrawFn) -> Case:
         crossing={name: draw(st.one_of(seconds, st.just(math.inf))) for name in names},
         answer={name: draw(seconds) for name in answers},
         round_trip=draw(seconds),
+        stay=draw(st.one_of(st.just(0.0), seconds)),
     )
     return graph, prices
 
@@ -64,7 +66,7 @@ def test_the_cut_costs_what_the_best_of_all_ideals_costs(case: Case) -> None:
 @settings(max_examples=100, deadline=None)
 @given(cases())
 def test_networkx_finds_the_same_value(case: Case) -> None:
-    graph, prices = case
+    graph, prices = case[0], replace(case[1], stay=0.0)
     found = min_cut(graph, prices)
     assert found.cost == pytest.approx(by_networkx(graph, prices), abs=1e-6 + found.resolution)
 
@@ -81,6 +83,21 @@ def test_a_tensor_with_three_readers_is_paid_for_once() -> None:
     found = min_cut(graph, prices)
     assert found.head == {0}
     assert found.cost == pytest.approx(0.1 + 1.0 + 0.3 + 0.2 + 0.5)
+
+
+def test_an_answer_may_leave_a_device_whose_software_is_slow() -> None:
+    """What only the device alone pays can make the next best head the best."""
+    graph = a_graph([["x"], ["t0"]], ("t1",))
+    prices = Prices(
+        device=(0.1, 0.1),
+        cloud=(0.1, 0.1),
+        crossing={"x": 0.3, "t0": 0.2},
+        answer={"t1": 0.0},
+        round_trip=0.1,
+    )
+    assert min_cut(graph, prices).head == {0, 1}
+    assert min_cut(graph, replace(prices, stay=0.2)).head == {0, 1}
+    assert min_cut(graph, replace(prices, stay=0.4)).head == {0}
 
 
 def test_nothing_runs_on_the_device_after_the_cloud() -> None:

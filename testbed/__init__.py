@@ -1,0 +1,1 @@
+"""Links, devices, brokers and models to try Isthmus with, on one machine."""
