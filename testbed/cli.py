@@ -1,4 +1,4 @@
-"""``isthmus demo | doctor | testbed``: the whole way, this machine, and parts to try things with."""
+"""``isthmus demo | doctor | testbed``: the whole way, this machine, and parts to try with."""
 
 import argparse
 import asyncio
