@@ -183,7 +183,8 @@ def _reason(choice: Plan, every: Sequence[Plan], total: dict[str, float]) -> str
             f"less than sending anything{against}{split}"
         )
     names = ", ".join(c.tensor for c in choice.crossing)
+    what = "the message as it came" if names == SOURCE else names
     return (
-        f"do not split: {choice.upload_bytes / 1e3:.0f} kB of {names} reach the cloud sooner than "
+        f"do not split: {what} ({choice.upload_bytes / 1e3:.0f} kB) is in the cloud sooner than "
         f"the device could do more{against}{split}"
     )

@@ -15,8 +15,8 @@ def show(result: DemoResult) -> None:
     if not console.is_terminal:
         console = Console(width=WIDTH)
     ways = Table(title=f"{result.model} over {result.link}", title_justify="left")
-    ways.add_column("way")
-    for name in ("predicted ms", "measured ms", "(range)", "sent kB", "answers"):
+    ways.add_column("way", no_wrap=True)
+    for name in ("predicted ms", "measured ms", "sent kB", "answers"):
         ways.add_column(name, justify="right")
     for name in ("T_trigger", "T_init", "T_load", "T_infer", "T_response"):
         ways.add_column(name, justify="right")
@@ -24,8 +24,7 @@ def show(result: DemoResult) -> None:
         ways.add_row(
             f"* plan: {way.plan}" if way.chosen else way.name,
             f"{way.predicted_ms:.1f}",
-            f"{way.measured_ms:.1f}",
-            f"{way.fastest_ms:.0f}-{way.slowest_ms:.0f}",
+            f"{way.measured_ms:.1f} ({way.fastest_ms:.0f}-{way.slowest_ms:.0f})",
             f"{way.sent_bytes / 1e3:.1f}",
             "all right" if way.right else "WRONG: " + " ".join(way.answers),
             *_cells(way.terms),
