@@ -1,0 +1,169 @@
+"""``isthmus serve`` and ``isthmus registry``."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloud_fn import config
+from cloud_fn.errors import RegistryError
+from protos.documents import as_builtin, encode_json
+
+if TYPE_CHECKING:
+    from cloud_fn.registry import Catalog, Manifest
+
+_FLAGS = {
+    "listen": "listen",
+    "registry": "registry",
+    "ray_address": "ray.address",
+}
+
+
+def mount(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands of this room."""
+    _mount_serve(commands)
+    _mount_registry(commands)
+
+
+def _mount_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser("serve", help="gateway and functions, over gRPC")
+    serve.add_argument("--config", type=Path, metavar="CLOUD.toml", help="configuration file")
+    serve.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="where to listen (ISTHMUS_SERVE_LISTEN, 127.0.0.1:8001)",
+    )
+    serve.add_argument(
+        "--registry",
+        metavar="DIR",
+        help="the models to serve (ISTHMUS_SERVE_REGISTRY, ~/.local/share/isthmus/registry)",
+    )
+    serve.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="a Ray that runs (ISTHMUS_SERVE_RAY__ADDRESS, local: one of our own)",
+    )
+    serve.add_argument(
+        "--ready-file", type=Path, metavar="PATH", help="written as JSON once requests are taken"
+    )
+    serve.set_defaults(run=_serve)
+
+
+def _mount_registry(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    registry = commands.add_parser("registry", help="publish models, and see what is published")
+    actions = registry.add_subparsers(required=True, metavar="ACTION")
+    push = actions.add_parser("push", help="publish an ONNX model as its next version")
+    push.add_argument("model", type=Path, metavar="MODEL.onnx")
+    push.add_argument("--name", help="what it is called (its file's name)")
+    push.add_argument("--steps", type=Path, metavar="STEPS.json", help="the steps around it")
+    push.add_argument(
+        "--dim",
+        action="append",
+        default=[],
+        metavar="NAME=SIZE",
+        help="size of a dynamic dimension; may be repeated",
+    )
+    push.set_defaults(run=_push)
+    listing = actions.add_parser("list", help="the models and their versions")
+    listing.set_defaults(run=_list)
+    show = actions.add_parser("show", help="one version: its files and its tensors")
+    show.add_argument("model", metavar="NAME[:VERSION]")
+    show.set_defaults(run=_show)
+    for action in (push, listing, show):
+        action.add_argument(
+            "--root",
+            metavar="DIR",
+            help="the registry (ISTHMUS_SERVE_REGISTRY, ~/.local/share/isthmus/registry)",
+        )
+        action.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from cloud_fn.serve import serve
+
+    flags = {name: getattr(args, flag) for flag, name in _FLAGS.items()}
+    return serve(config.load(args.config, os.environ, flags), ready_file=args.ready_file)
+
+
+def _push(args: argparse.Namespace) -> int:
+    from cloud_fn.registry.push import push
+
+    manifest, new = push(
+        _catalog(args),
+        args.model,
+        name=args.name,
+        steps=args.steps,
+        dims=dict(map(_dimension, args.dim)),
+    )
+    if args.json:
+        _print_json({"new": new, "manifest": as_builtin(manifest)})
+    else:
+        what = "published" if new else "is there already, with the same content"
+        print(f"{manifest.name}:{manifest.version} {what}")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    catalog = _catalog(args)
+    newest = [catalog.manifest(name) for name in catalog.names()]
+    if args.json:
+        models = [
+            {"versions": catalog.versions(each.name), "newest": as_builtin(each)} for each in newest
+        ]
+        _print_json({"schema": "isthmus.registry/1", "models": models})
+        return 0
+    for each in newest:
+        versions = len(catalog.versions(each.name))
+        print(
+            f"{each.name:<32} {versions:>3} version{'s' if versions > 1 else ' '}  "
+            f"newest {each.version:>3} of {each.created}  {each.size_bytes / 1e6:>8.1f} MB"
+        )
+    if not newest:
+        print(f"{catalog.root} has no models: `isthmus registry push MODEL.onnx`", file=sys.stderr)
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    name, _, version = args.model.partition(":")
+    manifest = _catalog(args).manifest(name, version)
+    if args.json:
+        _print_json(as_builtin(manifest))
+    else:
+        print("\n".join(_described(manifest)))
+    return 0
+
+
+def _described(manifest: "Manifest") -> list[str]:
+    interface = manifest.interface
+    lines = [
+        f"{manifest.name}:{manifest.version}  published {manifest.created}",
+        f"digest   {manifest.digest}",
+    ]
+    lines += [
+        f"file     {file.name}  {file.size_bytes} bytes  sha256 {file.digest[:16]}..."
+        for file in manifest.content.files
+    ]
+    parts = {"input": interface.inputs, "output": interface.outputs}
+    if interface.source != interface.inputs:
+        parts |= {"source": interface.source, "answer": interface.answers}
+    for part, tensors in parts.items():
+        lines += [f"{part:<8} {each.name}  {each.datatype} {list(each.shape)}" for each in tensors]
+    return lines
+
+
+def _catalog(args: argparse.Namespace) -> "Catalog":
+    from cloud_fn.registry import Catalog
+
+    return Catalog(config.load(None, os.environ, {"registry": args.root}).registry_path)
+
+
+def _dimension(text: str) -> tuple[str, int]:
+    name, _, size = text.rpartition("=")
+    if not name or not size.isascii() or not size.isdecimal() or int(size) < 1:
+        raise RegistryError(f"--dim {text!r} is not NAME=SIZE: write it like --dim height=224")
+    return name, int(size)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(encode_json(value).decode())

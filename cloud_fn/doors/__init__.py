@@ -1,0 +1,1 @@
+"""The ways in. Each converts, calls the service, and converts back."""

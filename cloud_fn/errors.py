@@ -1,0 +1,51 @@
+"""What the cloud's side cannot do, each with the reason; the doors map these to statuses."""
+
+from protos.errors import IsthmusError
+
+
+class CloudError(IsthmusError):
+    """Root of the cloud's errors."""
+
+
+class ServeError(CloudError):
+    """The server cannot start as it is configured, or lost what it stands on."""
+
+
+class RegistryError(CloudError):
+    """The registry cannot store or give back what was asked."""
+
+
+class UnknownModel(CloudError):
+    """No such model, or no such version of it."""
+
+
+class InvalidRequest(CloudError):
+    """The function cannot run on what the request holds; another request may do."""
+
+
+class TooLarge(CloudError):
+    """The message is larger than the server takes."""
+
+
+class Busy(CloudError):
+    """The server runs as much as it may; the same request may do later."""
+
+
+class DeadlinePassed(CloudError):
+    """The answer was not there in time."""
+
+
+class InstanceLost(CloudError):
+    """The instance could not be started, or ended while it ran the request."""
+
+
+class FunctionFailed(CloudError):
+    """The function itself is broken: its model cannot be loaded, or its code failed."""
+
+
+class Stopping(CloudError):
+    """The server takes nothing new because it stops."""
+
+
+class Unauthenticated(CloudError):
+    """The caller did not show a key that the server knows."""

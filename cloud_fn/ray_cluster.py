@@ -1,0 +1,89 @@
+"""The Ray that places and watches instances: lean, on loopback, behind a token."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError
+
+from cloud_fn import processes
+from cloud_fn.config import Ray
+from cloud_fn.errors import ServeError
+from cloud_fn.processes import Mark
+
+_NAMESPACE = "isthmus"
+_SERVERS = frozenset({"gcs_server", "raylet"})
+_END_S = 5.0
+
+
+class RayCluster:
+    """A connection to Ray; with address ``local``, to a Ray of our own that ends with us.
+
+    :mod:`cloud_fn.ray_environment` comes first, before this module is imported.
+    """
+
+    def __init__(self, config: Ray, folder: Path) -> None:
+        self._config = config
+        self._folder = folder
+        self._own: tuple[Mark, ...] = ()
+
+    def start(self) -> float:
+        """Start Ray, or connect to the one that runs.
+
+        Returns:
+            How long it took, in seconds.
+
+        Raises:
+            ServeError: it does not start, or nobody answers at the address.
+        """
+        began = time.monotonic()
+        # Ray prints a paragraph on stdout for each instance that we kill; we log a line of our own.
+        ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
+        try:
+            if self._config.is_local:
+                self._start_own()
+            else:
+                ray.init(
+                    address=self._config.address,
+                    namespace=_NAMESPACE,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
+        except (RayError, OSError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            if self._config.is_local:
+                raise ServeError(f"Ray did not start: {reason}") from error
+            raise ServeError(
+                f"no Ray answers at {self._config.address} (ray.address): {reason}"
+            ) from error
+        return time.monotonic() - began
+
+    def processes(self) -> tuple[Mark, ...]:
+        """The processes of our own Ray; empty when it is somebody else's."""
+        return processes.descendants(os.getpid()) if self._config.is_local else ()
+
+    def is_alive(self) -> bool:
+        """Whether the Ray that we started still runs; one that we joined is not ours to judge."""
+        return all(map(processes.alive, self._own))
+
+    def stop(self) -> None:
+        """Disconnect; a Ray of our own ends, and so does every process that it started."""
+        started = self.processes()
+        ray.shutdown()
+        processes.end(started, _END_S)
+
+    def _start_own(self) -> None:
+        ray.init(
+            address="local",
+            num_cpus=self._config.num_cpus,
+            object_store_memory=self._config.object_store_bytes,
+            include_dashboard=False,
+            namespace=_NAMESPACE,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _temp_dir=str(self._folder),
+            _node_ip_address="127.0.0.1",  # else it listens on every interface
+        )
+        self._own = processes.children_named(os.getpid(), _SERVERS)

@@ -1,0 +1,63 @@
+"""What our own Ray must find in the environment before anything imports it."""
+
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+
+from cloud_fn.config import Address
+from cloud_fn.errors import ServeError
+
+_ANSWERS_S = 5.0
+_LOOPBACK_ONLY = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+"""Else Ray replaces a loopback address, to listen on or to call, by that of an interface."""
+
+
+def prepare_own(folder: Path) -> None:
+    """Have the Ray that this process starts be shut, quiet, and no nicer than ourselves.
+
+    Ray's core reads its settings once, when it is imported, and its processes inherit them.
+
+    Args:
+        folder: where its token is written, for the owner only.
+    """
+    _check_not_imported()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    os.environ.pop("RAY_AUTH_TOKEN", None)
+    os.environ.update([_LOOPBACK_ONLY])
+    os.environ.update(
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN_PATH=str(token),
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_worker_niceness="0",  # 15 by default: instances would starve beside anything else
+    )
+
+
+def prepare_join(address: str) -> None:
+    """Get ready to join the Ray at *address*; its token is where ``RAY_AUTH_TOKEN_PATH`` says.
+
+    Raises:
+        ServeError: *address* is none, or nobody listens there. Ray itself would try for minutes.
+    """
+    _check_not_imported()
+    if address == "auto":  # Ray finds the one that was started on this machine
+        return
+    try:
+        where = Address.parse(address)
+        socket.create_connection((where.host, where.port), _ANSWERS_S).close()
+    except (ServeError, OSError) as error:
+        raise ServeError(
+            f"no Ray answers at {address!r} (ray.address): start one there, "
+            "or leave ray.address out to have one of our own"
+        ) from error
+    if where.is_loopback:
+        os.environ.update([_LOOPBACK_ONLY])
+
+
+def _check_not_imported() -> None:
+    if "ray" in sys.modules:
+        raise RuntimeError("ray is imported already: its settings can no longer be changed")

@@ -1,0 +1,118 @@
+"""Files named by what they hold: ``blobs/sha256/<digest>``. Written once, never changed."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cloud_fn.errors import RegistryError
+from cloud_fn.registry.manifest import StoredFile
+
+_CHUNK_BYTES = 1 << 20
+_ABANDONED_S = 86_400.0
+
+
+class Blobs:
+    """The store below *root*; nothing is created before something is put into it."""
+
+    def __init__(self, root: Path) -> None:
+        self._files = root / "blobs" / "sha256"
+        self._staging = root / "staging"
+
+    def path(self, file: StoredFile) -> Path:
+        """Where *file* lies.
+
+        Raises:
+            RegistryError: it is gone, or not of its size any more.
+        """
+        path = self._files / file.digest
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise RegistryError(
+                f"the registry has lost {file.name} ({file.digest[:12]}): push the model again"
+            ) from error
+        if size != file.size_bytes:
+            raise RegistryError(
+                f"the registry's {file.name} ({file.digest[:12]}) has {size} bytes in place of "
+                f"{file.size_bytes}: remove the file and push the model again"
+            )
+        return path
+
+    @contextmanager
+    def stage(self) -> Iterator[Path]:
+        """Lend a directory on the store's own file system, gone afterwards with all it holds."""
+        self._staging.mkdir(parents=True, exist_ok=True)
+        self._clear_abandoned()
+        path = Path(tempfile.mkdtemp(prefix="push-", dir=self._staging))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def put(self, staged: Path, name: str) -> StoredFile:
+        """Move *staged*, a file below a :meth:`stage`, into the store."""
+        digest, size = fingerprint(staged)
+        self._files.mkdir(parents=True, exist_ok=True)
+        target = self._files / digest
+        if not target.exists():
+            staged.chmod(0o444)
+            _flush(staged)
+            staged.replace(target)
+            _flush(self._files)
+        return StoredFile(name=name, digest=digest, size_bytes=size)
+
+    def _clear_abandoned(self) -> None:
+        """Remove what pushes left that were killed; none takes a day."""
+        for path in self._staging.iterdir():
+            try:
+                old = time.time() - path.stat().st_mtime > _ABANDONED_S
+            except FileNotFoundError:
+                continue
+            if old:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def fingerprint(path: Path) -> tuple[str, int]:
+    """SHA-256 (hex) and size in bytes of a file."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def create_whole(path: Path, data: bytes) -> bool:
+    """Create *path* so that it is never seen half written, and never replaces another.
+
+    Returns:
+        False when something has that name already.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    fresh = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)  # unlike a rename, it fails when the name is taken
+        except FileExistsError:
+            return False
+    finally:
+        fresh.unlink()
+    _flush(path.parent)
+    return True
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

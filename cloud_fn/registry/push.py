@@ -1,0 +1,135 @@
+"""Publishing a model: copy, check, store, and only then give it a number."""
+
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cloud_fn.errors import RegistryError
+from cloud_fn.registry import external
+from cloud_fn.registry.catalog import Catalog
+from cloud_fn.registry.manifest import (
+    Content,
+    Interface,
+    Manifest,
+    StoredFile,
+    TensorSpec,
+    check_name,
+)
+from planner.errors import PlannerError
+from planner.graph import TensorInfo
+from planner.model import read
+
+_STEPS = "steps.json"
+
+
+def push(
+    catalog: Catalog,
+    model: Path,
+    *,
+    name: str | None = None,
+    steps: Path | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> tuple[Manifest, bool]:
+    """Publish the ONNX file *model*, with the files that hold its weights.
+
+    Args:
+        catalog: where to.
+        model: the ONNX file.
+        name: what it is called; by default its file's name without the suffix.
+        steps: the ``steps.json`` around it.
+        dims: sizes of dynamic dimensions, see :func:`planner.model.read`.
+
+    Returns:
+        The version, and whether it is new.
+
+    Raises:
+        RegistryError: the name is none, the model cannot be read or run (nothing is left behind),
+            or the registry cannot be written.
+    """
+    name = check_name(model.stem if name is None else name)
+    try:
+        with catalog.blobs.stage() as stage:
+            return _push(catalog, stage, model, name, steps, dict(dims or {}))
+    except OSError as error:
+        raise RegistryError(
+            f"registry {catalog.root} cannot be written: {error.strerror or error}"
+        ) from error
+
+
+def _push(
+    catalog: Catalog,
+    stage: Path,
+    model: Path,
+    name: str,
+    steps: Path | None,
+    dims: dict[str, int],
+) -> tuple[Manifest, bool]:
+    pushed = stage / "pushed"
+    pushed.mkdir()
+    staged = _copy(model, pushed / f"{name}.onnx", "model")
+    bare = external.load_bare(staged)
+    outside = external.locations(bare) if bare is not None else ()
+    for location in outside:
+        _copy(external.check_inside(location, model), pushed / location, "weights")
+    staged_steps = _copy(steps, stage / _STEPS, "steps file") if steps is not None else None
+    digest, interface = _check(staged, model, staged_steps, steps, dims)
+    data = {location: catalog.blobs.put(pushed / location, location) for location in outside}
+    if bare is not None and data:
+        external.relocate(bare, {location: file.digest for location, file in data.items()})
+        staged.write_bytes(bare.SerializeToString(deterministic=True))
+    content = Content(
+        model=catalog.blobs.put(staged, model.name),
+        data=tuple(data.values()),
+        steps=_put_steps(catalog, staged_steps),
+        dims=dims,
+    )
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    draft = Manifest(
+        name=name, version=1, digest=digest, content=content, interface=interface, created=created
+    )
+    return catalog.add(draft)
+
+
+def _check(
+    staged: Path, model: Path, staged_steps: Path | None, steps: Path | None, dims: dict[str, int]
+) -> tuple[str, Interface]:
+    """Read what was copied, so that what is stored is what was checked."""
+    try:
+        found = read(staged, steps=staged_steps, dims=dims)
+    except PlannerError as error:
+        sentence = str(error).replace(str(staged), str(model))
+        if steps is not None:
+            sentence = sentence.replace(str(staged_steps), str(steps))
+        raise RegistryError(sentence) from error
+    interface = Interface(
+        inputs=tuple(map(_spec, found.inputs)),
+        outputs=tuple(map(_spec, found.outputs)),
+        source=tuple(_spec(found.graph.info(each)) for each in found.graph.sources),
+        answers=tuple(_spec(found.graph.info(each)) for each in found.graph.answers),
+    )
+    return found.digest, interface
+
+
+def _spec(info: TensorInfo) -> TensorSpec:
+    return TensorSpec(name=info.name, datatype=info.datatype, shape=info.shape)
+
+
+def _put_steps(catalog: Catalog, staged: Path | None) -> StoredFile | None:
+    return None if staged is None else catalog.blobs.put(staged, _STEPS)
+
+
+def _copy(source: Path, target: Path, what: str) -> Path:
+    """Copy a file of the publisher's.
+
+    Raises:
+        RegistryError: it cannot be read.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        reading = source.open("rb")
+    except OSError as error:
+        raise RegistryError(f"{what} {source} cannot be read: {error.strerror}") from error
+    with reading, target.open("wb") as writing:
+        shutil.copyfileobj(reading, writing, 1 << 20)
+    return target

@@ -1,0 +1,136 @@
+"""The server as a process: what it is made of, in which order it starts, and how it stops."""
+
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloud_fn import memory, ray_environment
+from cloud_fn.auth import Keys
+from cloud_fn.config import Address, Config, check_exposure
+from cloud_fn.doors.grpc import GrpcDoor, check_free
+from cloud_fn.errors import ServeError
+from cloud_fn.functions import Limits, Pool
+from cloud_fn.registry import Catalog
+from cloud_fn.runtime_dir import RuntimeDir
+from cloud_fn.service import Bounds, Service
+from cloud_fn.signals import Signals
+from protos.documents import encode_json
+
+if TYPE_CHECKING:
+    from cloud_fn.ray_cluster import RayCluster
+
+log = logging.getLogger(__name__)
+
+_LOOK_AT_RAY_S = 5.0
+
+
+def serve(config: Config, *, ready_file: Path | None = None) -> int:
+    """Serve until told to stop; gives the command's exit code.
+
+    What is acquired is released in reverse order, whichever step fails.
+
+    Raises:
+        ServeError: it cannot start, or Ray ended while it served.
+    """
+    # SystemExit is how Ray has a signal end the process while it starts; all is cleaned up then.
+    with contextlib.suppress(SystemExit):
+        _serve(config, ready_file)
+    _say("stopped")
+    return 0
+
+
+def _serve(config: Config, ready_file: Path | None) -> None:
+    check_exposure(config)
+    keys = Keys.read(None if config.key_file is None else Path(config.key_file))
+    memory.keep_buffers()
+    with Signals() as signals, contextlib.ExitStack() as stack:
+        check_free(config.address)
+        runtime = RuntimeDir.create(config.runtime_path)
+        stack.callback(runtime.remove)
+        cluster = _start_ray(config, runtime, stack)
+        signals.install()  # Ray has put its own in their place
+        # Only now: Ray forks to start its processes, and a fork hangs where gRPC runs.
+        door = GrpcDoor(config, keys)
+        stack.callback(door.close, 0.0)
+        address = door.bind()
+        pool = _pool(config, runtime)
+        stack.callback(pool.close)
+        service = Service(
+            Catalog(config.registry_path),
+            pool,
+            Bounds(
+                max_message_bytes=config.max_message_bytes,
+                max_in_flight=config.max_in_flight,
+                threads=config.instance.threads,
+            ),
+        )
+        pool.start()
+        door.open(service)
+        _announce(config, address, service, ready_file)
+        if ready_file is not None:
+            stack.callback(ready_file.unlink, missing_ok=True)
+        while not signals.stop.wait(_LOOK_AT_RAY_S):
+            if not cluster.is_alive():
+                raise ServeError("Ray has ended: start the server again")
+        _drain(config, service, door, signals)
+
+
+def _start_ray(config: Config, runtime: RuntimeDir, stack: contextlib.ExitStack) -> "RayCluster":
+    folder = runtime.path / "ray"
+    if config.ray.is_local:
+        _say("starting Ray, a few seconds ...")
+        ray_environment.prepare_own(folder)
+    else:
+        _say(f"connecting to Ray at {config.ray.address} ...")
+        ray_environment.prepare_join(config.ray.address)
+    from cloud_fn.ray_cluster import RayCluster
+
+    cluster = RayCluster(config.ray, folder)
+    stack.callback(cluster.stop)
+    seconds = cluster.start()
+    runtime.remember(cluster.processes())
+    _say(f"Ray is there after {seconds:.1f} s")
+    return cluster
+
+
+def _pool(config: Config, runtime: RuntimeDir) -> Pool:
+    from cloud_fn.functions.ray_launcher import RayLauncher
+
+    instance = config.instance
+    return Pool(
+        RayLauncher(runtime, cpus=instance.cpus),
+        Limits(
+            concurrency=instance.concurrency,
+            keep_alive_s=instance.keep_alive_s,
+            max_execution_s=instance.max_execution_s,
+            start_timeout_s=instance.start_timeout_s,
+        ),
+    )
+
+
+def _announce(config: Config, address: Address, service: Service, ready_file: Path | None) -> None:
+    if ready_file is not None:
+        fresh = ready_file.with_name(f".{ready_file.name}.new")
+        try:
+            fresh.write_bytes(encode_json({"pid": os.getpid(), "address": str(address)}))
+            fresh.replace(ready_file)
+        except OSError as error:
+            raise ServeError(f"{ready_file} cannot be written: {error.strerror}") from error
+    count = len(service.index())
+    _say(f"ready on {address}; model versions in {config.registry_path}: {count}")
+
+
+def _drain(config: Config, service: Service, door: GrpcDoor, signals: Signals) -> None:
+    """Finish what was taken, unless a second signal says otherwise."""
+    _say("stopping")
+    left = service.drain(config.drain_s, give_up=signals.now)
+    if left:
+        log.warning("requests cut off: requests=%d", left)
+    door.close(0.0 if left else 1.0)
+
+
+def _say(text: str) -> None:
+    print(f"isthmus serve: {text}", file=sys.stderr, flush=True)  # noqa: T201  a person waits for it

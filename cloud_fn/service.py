@@ -1,0 +1,188 @@
+"""What the server does, in our own types. The doors convert, call and convert back."""
+
+import threading
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol
+
+from cloud_fn.errors import Busy, Stopping, TooLarge, UnknownModel
+from cloud_fn.functions import Answer, Function
+from cloud_fn.registry import Catalog, Manifest
+from protos import wire
+from protos.timing import Timing
+
+_LOOK_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much the server takes at one time; see :class:`cloud_fn.config.Config`."""
+
+    max_message_bytes: int = 64 << 20
+    max_in_flight: int = 64
+    threads: int = 1
+
+
+class Calls(Protocol):
+    """What runs functions: :class:`cloud_fn.functions.Pool`."""
+
+    def call(self, function: Function, body: bytes, *, deadline_s: float | None = None) -> Answer:
+        """See :meth:`cloud_fn.functions.Pool.call`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+
+class Service:
+    """The functions of one registry. Safe to use from many threads."""
+
+    def __init__(self, catalog: Catalog, pool: Calls, bounds: Bounds) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self._bounds = bounds
+        self._functions: dict[tuple[str, int], Function] = {}  # versions never change
+        self._changed = threading.Condition()
+        self._in_flight = 0
+        self._stopping = False
+
+    def admit(self) -> float:
+        """Take responsibility for one more request, until :meth:`leave`.
+
+        Returns:
+            When it was received, on this process's ``time.perf_counter``.
+
+        Raises:
+            Busy | Stopping: not now, or not any more.
+        """
+        received_s = time.perf_counter()
+        with self._changed:
+            if self._stopping:
+                raise Stopping("the server is stopping: send the request again later")
+            if self._in_flight >= self._bounds.max_in_flight:
+                raise Busy(
+                    f"the server has {self._in_flight} requests in flight (max_in_flight): "
+                    "send the request again later"
+                )
+            self._in_flight += 1
+        return received_s
+
+    def leave(self) -> None:
+        """An admitted request is answered."""
+        with self._changed:
+            self._in_flight -= 1
+            self._changed.notify_all()
+
+    def infer(self, data: bytes, *, timeout_s: float | None = None) -> bytes:
+        """Answer one encoded ModelInferRequest with an encoded, stamped ModelInferResponse.
+
+        Args:
+            data: the request.
+            timeout_s: how long the caller waits, beside what the request says.
+
+        Raises:
+            CloudError | WireError: see the leaves in :mod:`cloud_fn.errors`.
+        """
+        received_s = self.admit()
+        try:
+            return self.answer(data, received_s, timeout_s=timeout_s)
+        finally:
+            self.leave()
+
+    def answer(self, data: bytes, received_s: float, *, timeout_s: float | None = None) -> bytes:
+        """As :meth:`infer`, for a request that was admitted at *received_s*."""
+        if len(data) > self._bounds.max_message_bytes:
+            raise TooLarge(
+                f"the message has {len(data)} bytes: send at most "
+                f"{self._bounds.max_message_bytes} (max_message_bytes)"
+            )
+        route = wire.route(data)
+        waits_s = [s for s in (timeout_s, route.deadline_ms and route.deadline_ms / 1e3) if s]
+        answer = self._pool.call(
+            self._function(route.model, route.version),
+            data,
+            deadline_s=received_s + min(waits_s) if waits_s else None,
+        )
+        timing = account(answer, received_s=received_s, now_s=time.perf_counter())
+        return wire.stamp_reply(answer.body, timing, cold=answer.cold, instance=answer.instance)
+
+    def manifest(self, model: str, version: str = "") -> Manifest:
+        """What a version is; see :meth:`cloud_fn.registry.Catalog.manifest`."""
+        return self._catalog.manifest(model, version)
+
+    def versions(self, model: str) -> tuple[int, ...]:
+        return self._catalog.versions(model)
+
+    def index(self) -> tuple[Manifest, ...]:
+        """Every version of every model; each may be asked, for it starts when it is."""
+        return self._catalog.manifests()
+
+    def is_ready(self) -> bool:
+        """Whether requests are taken."""
+        return not self._stopping
+
+    def has(self, model: str, version: str = "") -> bool:
+        """Whether this version may be asked now."""
+        try:
+            self._catalog.manifest(model, version)
+        except UnknownModel:
+            return False
+        return self.is_ready()
+
+    def info(self) -> ServerInfo:
+        return ServerInfo("isthmus", _version(), ("model_repository",))
+
+    def drain(self, timeout_s: float, *, give_up: threading.Event) -> int:
+        """Take nothing new and wait for what was taken, or until *give_up* is set.
+
+        Returns:
+            How many requests are still unanswered.
+        """
+        until_s = time.perf_counter() + timeout_s
+        with self._changed:
+            self._stopping = True
+            while self._in_flight and not give_up.is_set():
+                left_s = until_s - time.perf_counter()
+                if left_s <= 0:
+                    break
+                self._changed.wait(min(left_s, _LOOK_S))
+            return self._in_flight
+
+    def _function(self, model: str, version: str) -> Function:
+        manifest = self._catalog.manifest(model, version)
+        key = (manifest.name, manifest.version)
+        if key not in self._functions:
+            self._functions[key] = Function.of(
+                manifest, self._catalog, threads=self._bounds.threads
+            )
+        return self._functions[key]
+
+
+def account(answer: Answer, *, received_s: float, now_s: float) -> Timing:
+    """Part the time between *received_s* and *now_s* into the five terms, which add up to it.
+
+    The instance's own two are durations that it measured; no clock crosses a process. What is left
+    after the request was handed over (the socket, both ways, and taking the reply) is *response*.
+    """
+    trigger_s = max(0.0, answer.handed_s - received_s - answer.init_s)
+    rest_s = now_s - received_s - trigger_s - answer.init_s
+    load_s = min(answer.load_s, rest_s)
+    infer_s = min(answer.infer_s, rest_s - load_s)
+    return Timing(
+        trigger_s=trigger_s,
+        init_s=answer.init_s,
+        load_s=load_s,
+        infer_s=infer_s,
+        response_s=max(0.0, rest_s - load_s - infer_s),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("isthmus")
+    except PackageNotFoundError:  # run from a checkout
+        return "0"

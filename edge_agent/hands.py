@@ -1,0 +1,218 @@
+"""The hands: jobs run, sent, answered and refused, as :mod:`edge_agent.core` decided.
+
+What comes of an action comes back as an event, never within the call that began it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from edge_agent import answers, work
+from edge_agent.errors import LinkLost, PublishRefused, Refused
+from edge_agent.events import (
+    Answer,
+    CloudAnswered,
+    CloudFailed,
+    Event,
+    Forget,
+    JobId,
+    Part,
+    Ran,
+    Refuse,
+    Run,
+    RunFailed,
+    Send,
+)
+from edge_agent.live import Live
+from edge_agent.mqtt import MqttClient
+from edge_agent.outbox import Outbox
+from edge_agent.packets import Publication
+from edge_agent.shelf import Shelf
+from edge_agent.uplink import Answered, Uplink
+from edge_agent.work import Finished, Headed
+from edge_agent.worker import Worker
+from protos.errors import WireError
+from protos.messages import ModelRef, Placement
+
+log = logging.getLogger(__name__)
+
+
+class Hands:
+    """Holds the live jobs.
+
+    Args:
+        client: where answers are published.
+        outbox: where they are settled.
+        shelf: the plans' pieces.
+        worker: the thread that runs them.
+        uplink: the cloud; None where none is configured.
+        models: name, version and digest of each model.
+        tell: takes the events that come of it.
+        settled: called after each job that is over.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: MqttClient,
+        outbox: Outbox,
+        shelf: Shelf,
+        worker: Worker,
+        uplink: Uplink | None,
+        models: Mapping[str, ModelRef],
+        tell: Callable[[Event], None],
+        settled: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._outbox = outbox
+        self._shelf = shelf
+        self._worker = worker
+        self._uplink = uplink
+        self._models = models
+        self._tell = tell
+        self._settled = settled
+        self._live: dict[JobId, Live] = {}
+        self.answered = 0
+        self.refused = 0
+
+    def take(self, live: Live) -> JobId:
+        """Hold a new job."""
+        id_ = JobId(live.key)
+        self._live[id_] = live
+        return id_
+
+    def run(self, action: Run) -> None:
+        """Have the worker run a part."""
+        live = self._live[action.job]
+        if live.pieces is None:
+            live.plan = action.plan
+            live.pieces = self._shelf[action.model, action.plan]
+        pieces = live.pieces
+        call: Callable[[], Headed | Finished]
+        match action.part:
+            case Part.HEAD:
+                call = partial(
+                    work.head,
+                    live.job,
+                    pieces,
+                    version=self._models[action.model].version,
+                    plan=action.plan,
+                    key=live.key,
+                    due_s=live.due_s,
+                )
+            case Part.TAIL:
+                assert live.headed is not None
+                call = partial(work.tail, live.headed, pieces)
+            case Part.WHOLE:
+                call = partial(work.whole, live.job, pieces)
+        self._worker.submit(call, partial(self._ran, action.job, live))
+
+    def send(self, action: Send) -> None:
+        """Send a head's output to the cloud."""
+        live = self._live[action.job]
+        assert self._uplink is not None
+        assert live.headed is not None
+        future = self._uplink.ask(live.key, live.headed.request)
+        future.add_done_callback(partial(self._came, action.job, live))
+
+    def forget(self, action: Forget) -> None:
+        """Want no answer from the cloud any more."""
+        if self._uplink is not None:
+            self._uplink.forget(action.job)
+
+    def answer(self, action: Answer) -> None:
+        """Publish a job's answer."""
+        live = self._live.pop(action.job)
+        try:
+            publication = self._written(live, action)
+        except (Refused, WireError) as error:
+            log.error("answer unreadable: id=%s reason=%s", live.job.id, error)
+            publication = _problem(live, 500, f"the model's answer cannot be read: {error}")
+        self.answered += 1
+        self._deliver(live, publication)
+
+    def refuse(self, action: Refuse) -> None:
+        """Publish why a job has no answer."""
+        live = self._live.pop(action.job)
+        self.refused += 1
+        log.info("job refused: id=%s status=%d", live.job.id, action.status)
+        self._deliver(live, _problem(live, action.status, action.detail))
+
+    def _written(self, live: Live, action: Answer) -> Publication:
+        assert live.pieces is not None
+        outputs = live.outputs
+        split = () if action.mode == "edge" else tuple(c.tensor for c in live.pieces.crossing)
+        return answers.answer(
+            id_=live.job.id,
+            reply=live.reply,
+            model=self._models[live.job.model],
+            outputs=outputs,
+            placement=Placement(mode=action.mode, plan=action.plan, split=split),
+            course=live.course(asyncio.get_running_loop().time()),
+            sent_bytes=live.sent_bytes,
+            received_bytes=live.received_bytes,
+        )
+
+    def _deliver(self, live: Live, publication: Publication) -> None:
+        """Publish, and only then settle: a crash in between has the job run again."""
+        self._client.post(publication).add_done_callback(
+            partial(self._delivered, live, publication)
+        )
+
+    def _delivered(
+        self, live: Live, publication: Publication, future: asyncio.Future[None]
+    ) -> None:
+        if future.cancelled():
+            return
+        if isinstance(error := future.exception(), PublishRefused):
+            log.error("answer refused: id=%s reason=%s", live.job.id, error)
+            if publication.content_type != answers.PROBLEM_TYPE:
+                self._deliver(live, _problem(live, 413, str(error)))
+                return
+        if not live.stored:
+            self._client.ack(live.message)
+        self._outbox.settle(live.key, publication)
+        self._settled()
+
+    def _ran(
+        self, id_: JobId, live: Live, done: Headed | Finished | None, error: Exception | None
+    ) -> None:
+        at_s = asyncio.get_running_loop().time()
+        match done, error:
+            case Headed(), _:
+                live.headed = done
+                self._tell(Ran(job=id_, took_s=done.work_s, at_s=at_s))
+            case Finished(), _:
+                live.finished = done
+                self._tell(Ran(job=id_, took_s=done.work_s, at_s=at_s))
+            case _, Refused(status=status, detail=detail):
+                self._tell(RunFailed(job=id_, status=status, detail=detail, at_s=at_s))
+            case _:
+                log.error("job failed: id=%s error=%r", live.job.id, error, exc_info=error)
+                detail = f"the device could not run the model: {error}"
+                self._tell(RunFailed(job=id_, status=500, detail=detail, at_s=at_s))
+
+    def _came(self, id_: JobId, live: Live, future: asyncio.Future[Answered]) -> None:
+        if future.cancelled():
+            return
+        at_s = asyncio.get_running_loop().time()
+        error = future.exception()
+        if error is None:
+            found = live.answered = future.result()
+            assert live.headed is not None
+            event: Event = CloudAnswered(
+                job=id_,
+                nbytes=len(live.headed.request) + found.nbytes,
+                elapsed_s=found.received_s - found.sent_s,
+                cloud_s=0.0 if found.reply.timing is None else found.reply.timing.total_s,
+                at_s=at_s,
+            )
+        else:
+            log.warning("cloud failed a job: id=%s reason=%s", live.job.id, error)
+            event = CloudFailed(job=id_, link_lost=isinstance(error, LinkLost), at_s=at_s)
+        self._tell(event)
+
+
+def _problem(live: Live, status: int, detail: str) -> Publication:
+    return answers.problem(reply=live.reply, status=status, detail=detail, id_=live.job.id)
