@@ -1,0 +1,90 @@
+"""The link's estimate from what was seen."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.adapt import (
+    MAX_BPS,
+    MAX_RTT_S,
+    MIN_BPS,
+    SAMPLES,
+    STALE_S,
+    LinkEstimate,
+    observed,
+    probed,
+    restored,
+)
+
+ANY_TIME = st.floats(min_value=-1e3, max_value=1e6)
+
+
+def test_nothing_is_known_before_anything_was_seen() -> None:
+    assert (LinkEstimate().rtt_s, LinkEstimate().bandwidth_bps(0.0)) == (None, None)
+
+
+def test_bandwidth_is_what_the_travel_took_beyond_the_round_trip_and_the_cloud() -> None:
+    """100 kB in 0.05 + 0.1 + 0.2 s, of which the link's round trip is 0.05 and the cloud's 0.1."""
+    estimate = observed(
+        probed(LinkEstimate(), 0.05), nbytes=100_000, elapsed_s=0.35, cloud_s=0.1, at_s=7.0
+    )
+    assert estimate.bandwidth_bps(7.0) == pytest.approx(500_000)
+
+
+def test_one_stall_changes_nothing() -> None:
+    bulk, probes = LinkEstimate(), LinkEstimate()
+    for elapsed_s in (0.1, 0.1, 5.0, 0.1, 0.1):
+        bulk = observed(bulk, nbytes=10_000, elapsed_s=elapsed_s, cloud_s=0.0, at_s=0.0)
+        probes = probed(probes, elapsed_s)
+    assert bulk.bandwidth_bps(0.0) == pytest.approx(100_000)
+    assert probes.rtt_s == 0.1
+
+
+def test_a_real_change_shows_after_half_of_the_samples() -> None:
+    estimate = LinkEstimate(paces_s=(1e-5,) * SAMPLES)
+    for _ in range(SAMPLES // 2 + 1):
+        estimate = observed(estimate, nbytes=10_000, elapsed_s=1.0, cloud_s=0.0, at_s=0.0)
+    assert estimate.bandwidth_bps(0.0) == pytest.approx(10_000)
+
+
+def test_a_small_message_says_nothing_about_bandwidth() -> None:
+    estimate = LinkEstimate(paces_s=(1e-5,))
+    assert observed(estimate, nbytes=100, elapsed_s=9.0, cloud_s=0.0, at_s=1.0) == estimate
+
+
+def test_a_message_faster_than_the_round_trip_is_timed_by_its_noise() -> None:
+    estimate = observed(
+        probed(LinkEstimate(), 0.2), nbytes=10_000, elapsed_s=0.1, cloud_s=0.0, at_s=0.0
+    )
+    assert estimate.bandwidth_bps(0.0) == pytest.approx(10_000 / 0.02)
+
+
+def test_an_estimate_that_is_not_renewed_errs_upward_more_and_more() -> None:
+    """What is never tried is never corrected: the estimate must come to suggest a try."""
+    estimate = LinkEstimate(paces_s=(1e-4,), paced_at_s=100.0)
+    ages = (0.0, STALE_S, 2 * STALE_S, 4 * STALE_S, 1e9)
+    found = [estimate.bandwidth_bps(100.0 + age) for age in ages]
+    assert found == [pytest.approx(each) for each in (1e4, 1e4, 2e4, 8e4, MAX_BPS)]
+
+
+def test_a_link_that_came_back_keeps_its_round_trip_and_not_its_bandwidth() -> None:
+    estimate = LinkEstimate(rtts_s=(0.1,), paces_s=(1e-4,))
+    assert restored(estimate) == LinkEstimate(rtts_s=(0.1,))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1 << 40), ANY_TIME, ANY_TIME, ANY_TIME), max_size=20),
+    st.floats(min_value=0, max_value=1e12),
+)
+def test_whatever_is_seen_the_estimate_stays_within_its_bounds(
+    seen: list[tuple[int, float, float, float]], later_s: float
+) -> None:
+    estimate = LinkEstimate()
+    for nbytes, elapsed_s, cloud_s, rtt_s in seen:
+        estimate = probed(estimate, rtt_s)
+        estimate = observed(estimate, nbytes=nbytes, elapsed_s=elapsed_s, cloud_s=cloud_s, at_s=0.0)
+        assert estimate.rtt_s is not None
+        assert 0 <= estimate.rtt_s <= MAX_RTT_S
+    bandwidth_bps = estimate.bandwidth_bps(later_s)
+    assert bandwidth_bps is None or MIN_BPS * 0.999 <= bandwidth_bps <= MAX_BPS
+    assert max(len(estimate.rtts_s), len(estimate.paces_s)) <= SAMPLES
