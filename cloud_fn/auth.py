@@ -42,10 +42,6 @@ class Keys:
             )
         return cls(keys)
 
-    @property
-    def required(self) -> bool:
-        return bool(self._digests)
-
     def check(self, authorization: str | None) -> None:
         """Let a caller in by the value of its ``authorization`` header.
 

@@ -10,6 +10,9 @@ from cloud_fn.config import Address
 from cloud_fn.errors import ServeError
 
 _ANSWERS_S = 5.0
+_ON_REQUEST_ONLY = ("RAY_ENABLE_AUTO_CONNECT", "0")
+"""Else any call that is late for the end of one Ray starts another."""
+
 _LOOPBACK_ONLY = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 """Else Ray replaces a loopback address, to listen on or to call, by that of an interface."""
 
@@ -28,7 +31,7 @@ def prepare_own(folder: Path) -> None:
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     os.environ.pop("RAY_AUTH_TOKEN", None)
-    os.environ.update([_LOOPBACK_ONLY])
+    os.environ.update([_LOOPBACK_ONLY, _ON_REQUEST_ONLY])
     os.environ.update(
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN_PATH=str(token),
@@ -44,6 +47,7 @@ def prepare_join(address: str) -> None:
         ServeError: *address* is none, or nobody listens there. Ray itself would try for minutes.
     """
     _check_not_imported()
+    os.environ.update([_ON_REQUEST_ONLY])
     if address == "auto":  # Ray finds the one that was started on this machine
         return
     try:

@@ -101,7 +101,8 @@ class Service:
                 f"{self._bounds.max_message_bytes} (max_message_bytes)"
             )
         route = wire.route(data)
-        waits_s = [s for s in (timeout_s, route.deadline_ms and route.deadline_ms / 1e3) if s]
+        deadline_s = None if route.deadline_ms is None else route.deadline_ms / 1e3
+        waits_s = [wait_s for wait_s in (timeout_s, deadline_s) if wait_s is not None]
         answer = self._pool.call(
             self._function(route.model, route.version),
             data,

@@ -19,6 +19,8 @@ from protos.tensors import Buffer
 
 log = logging.getLogger(__name__)
 
+_CLOSE_S = 5.0  # then whoever placed the instance ends it with all the rest
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -121,7 +123,7 @@ class Pool:
                 slot.changed.notify_all()
             if starting is not None:
                 with contextlib.suppress(Exception):
-                    starting.result(self._limits.start_timeout_s)
+                    starting.result(_CLOSE_S)
                 live = slot.live
             if live is not None:
                 self._drop(slot, live, "stopped")
@@ -175,6 +177,7 @@ class Pool:
         handed_s = self._clock()
         hard_s = handed_s + self._limits.max_execution_s
         try:
+            # Not cut short by the caller's deadline: a request half sent would cost the instance.
             connection.send(body, timeout_s=self._limits.max_execution_s)
         except TimeoutError as error:
             connection.close()

@@ -38,10 +38,11 @@ class Catalog:
         if not is_name(name):
             return ()
         try:
-            files = [path.stem for path in (self._models / name).iterdir() if path.suffix]
+            files = list((self._models / name).iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return ()
-        return tuple(sorted(number for text in files if (number := parse_version(text))))
+        stems = [path.stem for path in files if path.suffix == ".json"]
+        return tuple(sorted(number for stem in stems if (number := parse_version(stem))))
 
     def manifest(self, name: str, version: str = "") -> Manifest:
         """What version *version* of *name* is; empty means the newest.
