@@ -104,10 +104,10 @@ class Instance:
 
     def _load(self, names: tuple[str, ...], request: Request) -> Piece:
         model = self._read()
-        outputs: tuple[str, ...] | None = request.outputs or None
-        if outputs is None and request.cut is not None and set(names) == _own(model):
-            outputs = model.answers  # a plan wants the answer, a foreign client the bare network
-        return model.piece(names, outputs, threads=self.function.threads)
+        threads = self.function.threads
+        if request.cut is not None and not request.outputs:
+            return model.tail(names, threads=threads)  # a plan wants the answer
+        return model.piece(names, request.outputs or None, threads=threads)
 
     def _read(self) -> Model:
         if self._model is None:
@@ -116,7 +116,3 @@ class Instance:
             model = read(Path(function.model_path), steps=steps, dims=function.dims)
             self._model = dataclasses.replace(model, name=function.key)
         return self._model
-
-
-def _own(model: Model) -> set[str]:
-    return {info.name for info in model.inputs}

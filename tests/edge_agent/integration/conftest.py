@@ -1,4 +1,4 @@
-"""Real parts around a real agent: a broker, a link, an application, and a small cloud of our own."""
+"""Real parts around a real agent: broker, link, application, and a small cloud of our own."""
 
 import json
 import queue
@@ -19,7 +19,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from planner.model import Model
-from protos.messages import InferResult
+from protos.messages import InferResult, decode
 from protos.topics import Topics
 from protos.wire import (
     SERVICE,
@@ -55,13 +55,7 @@ class Heard:
 
     @property
     def result(self) -> InferResult:
-        return _result(self.payload)
-
-
-def _result(payload: bytes) -> InferResult:
-    from protos.messages import decode
-
-    return decode(payload, InferResult, what="answer")
+        return decode(self.payload, InferResult, what="answer")
 
 
 class App:
@@ -99,7 +93,12 @@ class App:
         self.publish(topic, payload, **properties)
 
     def publish(
-        self, topic: str, payload: bytes, *, retain: bool = False, **properties: Any  # noqa: ANN401
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        **properties: Any,  # noqa: ANN401
     ) -> None:
         """Publish with MQTT 5 properties by paho's names."""
         sent = None
@@ -159,8 +158,10 @@ class Cloud(grpc.GenericRpcHandler):
     def stop(self) -> None:
         self._server.stop(0).wait()
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        self.keys |= {value for key, value in details.invocation_metadata if key == "authorization"}
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        self.keys |= {
+            str(value) for key, value in details.invocation_metadata if key == "authorization"
+        }
         if details.method == f"/{SERVICE}/ServerLive":
             return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"\x08\x01")
         if details.method == f"/{SERVICE}/ModelStreamInfer":
@@ -201,7 +202,16 @@ class Agents:
     def start(self, *words: str) -> Child:
         """Start one and wait until it is ready."""
         self._started += 1
-        argv = [sys.executable, "-m", "isthmus", "edge", "run", "--config", self.config, *words]
+        argv = [
+            sys.executable,
+            "-m",
+            "isthmus",
+            "edge",
+            "run",
+            "--config",
+            str(self.config),
+            *words,
+        ]
         child, _ = self._processes.start_ready(f"agent-{self._started}", argv)
         return child
 
