@@ -89,8 +89,8 @@ def min_cut(graph: Graph, prices: Prices) -> Solution:
     """The head of least cost among all ideals of the graph.
 
     ``stay`` is no arc of the flow: it matters only where the device alone would win without it,
-    and then the best of the other heads is found by sending each answer's op to the cloud in turn
-    (whatever runs there, some answer does).
+    and then the best of the other heads is found by sending each of the last ops to the cloud in
+    turn: whatever runs there, one of those that follow it does, and nothing follows the last.
 
     Raises:
         ValueError: every head has infinite cost, or the flow and the re-costing disagree.
@@ -101,7 +101,12 @@ def min_cut(graph: Graph, prices: Prices) -> Solution:
     if best is not None and (prices.stay == 0 or len(best.head) < len(graph.ops)):
         return best
     found = [] if best is None else [_plus(best, prices.stay)]
-    for last in {graph.producer[name] for name in graph.answers if name in graph.producer}:
+    lasts = [
+        i
+        for i, op in enumerate(graph.ops)
+        if not any(name in graph.consumers for name in op.outputs)
+    ]
+    for last in lasts:
         device = list(prices.device)
         device[last] = math.inf
         other = _least(graph, replace(prices, device=tuple(device), stay=0.0))
