@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,8 @@ class Stage:
         self.broker = Broker(processes, url=mqtt_url)
         self._say = say
         self._gateway = ""
+        # Sockets lie in it, and a socket's path may have a hundred letters at most.
+        self._runtime = tempfile.TemporaryDirectory(prefix="isthmus-")
         self._children: list[Child] = []
         self._control = processes.folder / "link.sock"
 
@@ -96,6 +99,7 @@ class Stage:
         for child in reversed(self._children):
             child.stop(STOP_LIMIT_S)
         self.broker.stop()
+        self._runtime.cleanup()
 
     @property
     def folder(self) -> Path:
@@ -154,7 +158,7 @@ class Stage:
         facts = self._start(
             "serve",
             isthmus("serve", "--listen", "127.0.0.1:0", "--registry", registry),
-            environ={"ISTHMUS_SERVE_RUNTIME_DIR": os.fspath(self.folder / "run")},
+            environ={"ISTHMUS_SERVE_RUNTIME_DIR": self._runtime.name},
             limit_s=SERVE_LIMIT_S,
         )
         self._gateway = str(facts["address"])
