@@ -44,9 +44,10 @@ from edge_agent.events import (
 from edge_agent.hands import Hands
 from edge_agent.herald import Herald
 from edge_agent.live import Live
-from edge_agent.mqtt import MqttClient, Settings
+from edge_agent.mqtt import MqttClient
 from edge_agent.outbox import Outbox, Pending
 from edge_agent.presence import Presence
+from edge_agent.session import Settings
 from edge_agent.shelf import Shelf
 from edge_agent.state import AgentState
 from edge_agent.uplink import Uplink
@@ -88,6 +89,7 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._due_s: float | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._running: set[asyncio.Task[None]] = set()
         self._ready = asyncio.Event()
         self._probed = asyncio.Event()
         self._crash: asyncio.Queue[Exception] = asyncio.Queue()
@@ -132,16 +134,14 @@ class Agent:
         try:
             pending = await self._parts.outbox.open()
             async with asyncio.TaskGroup() as self._tasks:
-                lasting = [
-                    self._spawn(self._client.run()),
-                    self._spawn(self._fail_with_callbacks()),
-                ]
+                self._spawn(self._client.run())
+                self._spawn(self._fail_with_callbacks())
                 if self._uplink is not None:
-                    lasting.append(self._spawn(self._uplink.run()))
+                    self._spawn(self._uplink.run())
                     await self._first_probe()
                 if (document := self._parts.last_good.load()) is not None:
                     self._desired(document)
-                lasting.append(self._spawn(self._replay(pending)))
+                self._spawn(self._replay(pending))
                 intake = self._spawn(self._desk.run())
                 await _first(self._ready, stop)
                 if self._ready.is_set():
@@ -149,7 +149,7 @@ class Agent:
                 await stop.wait()
                 intake.cancel()  # 1. accept nothing new
                 await self._drain()  # 2. finish what was accepted
-                for task in lasting:  # 3. cut off the rest
+                for task in tuple(self._running):  # 3. cut off the rest
                     task.cancel()
         finally:
             self._tasks = None
@@ -307,9 +307,11 @@ class Agent:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._tasks is not None
-        return self._tasks.create_task(
-            work, name=f"agent.{getattr(work, '__name__', 'task').strip('_')}"
-        )
+        name = getattr(work, "__name__", "task").strip("_")
+        task = self._tasks.create_task(work, name=f"agent.{name}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()

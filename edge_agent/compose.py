@@ -12,10 +12,10 @@ from edge_agent.desk import Rules
 from edge_agent.errors import SettingsError
 from edge_agent.folder import DESIRED_FILE, OUTBOX_FILE, STATUS_FILE
 from edge_agent.intake import Served
-from edge_agent.mqtt import Settings
 from edge_agent.options import DEVICE_ONLY, Options
 from edge_agent.outbox import Outbox
 from edge_agent.presence import Presence
+from edge_agent.session import Settings
 from edge_agent.shelf import Shelf
 from edge_agent.state import AUTO, AgentState, Link, ModelState
 from planner.errors import PlannerError

@@ -24,6 +24,9 @@ from protos.topics import CommandTopic, DeviceTopic, InferTopic, Topics
 
 log = logging.getLogger(__name__)
 
+MAX_STARTS = 3
+"""How often a request is begun again that an agent did not survive, or was stopped in."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -72,7 +75,8 @@ class Desk:
     async def replay(self, pending: Pending) -> None:
         """Begin again with a request that a crash left behind; its budget counts from now.
 
-        One whose requester will have stopped waiting is answered with 408.
+        One whose requester will have stopped waiting is answered with 408, and one that was begun
+        several times with 500: it may be what brings the agent down.
         """
         now_s = asyncio.get_running_loop().time()
         message = replace(pending.message, received_s=now_s)
@@ -85,7 +89,7 @@ class Desk:
         assert isinstance(topic, InferTopic)
         reply = intake.reply_to(message, topic, self._rules.topics)
         try:
-            _check_age(pending)
+            _check(pending)
             live = self._read(pending.key, message, topic, reply)
         except Refused as error:
             await self._settle_refused(pending.key, reply, error)
@@ -205,6 +209,10 @@ class Desk:
         self._outbox.settle(key, problem)
 
 
-def _check_age(pending: Pending) -> None:
+def _check(pending: Pending) -> None:
     if pending.age_s > WINDOW_S:
         raise Refused(408, f"the device was down for {pending.age_s:.0f} s: ask again")
+    if pending.starts > MAX_STARTS:
+        raise Refused(
+            500, f"the device went down {MAX_STARTS} times with this request: see its log"
+        )

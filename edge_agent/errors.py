@@ -23,6 +23,10 @@ class PublishRefused(MqttError):
     """The broker did not take one message; sending it again would not help."""
 
 
+class TooLarge(PublishRefused):
+    """A message over what either side takes."""
+
+
 class OutboxError(AgentError):
     """The outbox cannot be opened or written: no space, no rights, a failing disk."""
 

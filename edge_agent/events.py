@@ -164,7 +164,6 @@ class Send:
     """Send the encoded head's output; :class:`CloudAnswered` or :class:`CloudFailed` may follow."""
 
     job: JobId
-    patience_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

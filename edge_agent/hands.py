@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from edge_agent import answers, work
-from edge_agent.errors import LinkLost, PublishRefused, Refused
+from edge_agent.errors import LinkLost, PublishRefused, Refused, TooLarge
 from edge_agent.events import (
     Answer,
     CloudAnswered,
@@ -167,7 +167,7 @@ class Hands:
             return
         if isinstance(error := future.exception(), PublishRefused):
             log.error("answer refused: id=%s reason=%s", live.job.id, error)
-            if publication.content_type != answers.PROBLEM_TYPE:
+            if isinstance(error, TooLarge) and publication.content_type != answers.PROBLEM_TYPE:
                 self._deliver(live, _problem(live, 413, str(error)))
                 return
         if not live.stored:

@@ -174,7 +174,9 @@ class Herald:
         )
 
     def _publish(self, *publications: Publication) -> None:
-        self._spawn(self._in_turn(publications))
+        """Publish if there is a broker; if not, :meth:`greet` says what holds once there is."""
+        if self._client.connected:
+            self._spawn(self._in_turn(publications))
 
     async def _in_turn(self, publications: tuple[Publication, ...]) -> None:
         for publication in publications:

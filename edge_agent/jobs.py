@@ -189,7 +189,7 @@ def _sent(state: AgentState, job: Job, at_s: float) -> Step:
             slack_s=min(MAX_SLACK_S, SLACK_OF_BUDGET * (job.due_s - job.arrived_s)),
         ),
     )
-    return state.with_job(gone), (Send(job=job.id, patience_s=gone.due_s - at_s),)
+    return state.with_job(gone), (Send(job=job.id),)
 
 
 def _back(job: Job) -> Job:

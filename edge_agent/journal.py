@@ -25,6 +25,7 @@ _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS entry (
     key TEXT PRIMARY KEY,
     accepted_unix_s REAL NOT NULL,
+    starts INTEGER NOT NULL DEFAULT 0,
     settled_unix_s REAL,
     head BLOB NOT NULL,
     body BLOB NOT NULL
@@ -50,12 +51,16 @@ class _AnswerHead(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One entry without its contents; *settled_unix_s* is None while no answer is there."""
+    """One entry without its contents; *settled_unix_s* is None while no answer is there.
+
+    *starts* counts the starts of an agent that found it without an answer.
+    """
 
     key: str
     nbytes: int
     accepted_unix_s: float
     settled_unix_s: float | None
+    starts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +137,7 @@ class Journal:
         values = (key, time.time(), msgspec.json.encode(head), message.payload)
         with self._transaction() as database:
             _change(database, changes)
-            database.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, NULL, ?, ?)", values)
+            database.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, 0, NULL, ?, ?)", values)
 
     def change(self, changes: Changes) -> None:
         """Make *changes*, all or none.
@@ -174,15 +179,26 @@ class Journal:
             user=head.user,
         )
 
-    def lines(self) -> tuple[Line, ...]:
-        """Every entry, the oldest first."""
-        with _as_outbox_error(self._path):
-            rows = self._database.execute(
-                "SELECT key, length(body), accepted_unix_s, settled_unix_s FROM entry"
+    def begin(self) -> tuple[Line, ...]:
+        """Count a start for every entry without an answer, and give all entries, oldest first.
+
+        Raises:
+            OutboxError: the journal can't be read or written.
+        """
+        with self._transaction() as database:
+            database.execute("UPDATE entry SET starts = starts + 1 WHERE settled_unix_s ISNULL")
+            rows = database.execute(
+                "SELECT key, length(body), accepted_unix_s, settled_unix_s, starts FROM entry"
                 " ORDER BY accepted_unix_s"
             ).fetchall()
         return tuple(
-            Line(key=row[0], nbytes=row[1], accepted_unix_s=row[2], settled_unix_s=row[3])
+            Line(
+                key=row[0],
+                nbytes=row[1],
+                accepted_unix_s=row[2],
+                settled_unix_s=row[3],
+                starts=row[4],
+            )
             for row in rows
         )
 

@@ -17,39 +17,33 @@ import logging
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.backoff import full_jitter
-from edge_agent.config import Protocol
-from edge_agent.errors import BrokerRefused, MqttError, PublishRefused
+from edge_agent.errors import BrokerRefused, MqttError, PublishRefused, TooLarge
 from edge_agent.packets import Message, PackedProperties, Publication, received
 from edge_agent.pump import Pump, guarded
+from edge_agent.session import CONNECT_LIMIT_S, Settings, connect_properties, paho_client
 
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 8
 """Publications that wait for their acknowledgement at the same time."""
 
-SESSION_EXPIRY_S = 300
-"""How long the broker keeps requests for an agent that is away."""
-
-WILL_DELAY_S = 10
-MAX_PACKET_BYTES = 16 << 20
-"""What we take at all; what exceeds the configured payload gets a reply that says so."""
+OVERFLOW = 4
+"""Messages that are held for :meth:`MqttClient.messages`, over the receive maximum. A broker that
+keeps to that (MQTT 5), or to a limit of its own (3.1.1), never gets here."""
 
 HEADROOM_BYTES = 4096
 """Of the broker's maximum packet, kept for topic and properties."""
 
-CONNECT_LIMIT_S = 5.0
 CLOSE_LIMIT_S = 1.0
 LOOK_AFTER_S = 2.0
 SILENT_TRIES = 2
@@ -57,23 +51,6 @@ SILENT_TRIES = 2
 
 _REFUSALS = frozenset({0x85, 0x86, 0x87, 0x8A})  # client id, credentials, rights, banned
 _UNSUPPORTED = 0x84
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Whom to connect to, as whom, and what to hear."""
-
-    host: str
-    port: int
-    client_id: str
-    filters: tuple[str, ...]
-    will: Publication
-    protocol: Protocol = "auto"
-    username: str | None = None
-    password: str | None = None
-    keepalive_s: int = 30
-    receive_maximum: int = 64
-    max_payload_bytes: int = 256 << 10
 
 
 class MqttClient:
@@ -95,9 +72,7 @@ class MqttClient:
         self._v5 = settings.protocol != "3.1.1"
         self._silent = 0
         self._paho: paho.Client | None = None
-        self._pump = Pump(
-            has_room=lambda: self._incoming.qsize() < settings.receive_maximum, lost=self._lost
-        )
+        self._pump = Pump(self._lost)
         self._connection = 0
         self._subscribed = False
         self._broker_max_bytes: int | None = None
@@ -141,6 +116,7 @@ class MqttClient:
                 await self._connect()
             except BrokerRefused as error:
                 if self._connection == 0:
+                    self._hang_up()
                     raise
                 reason = str(error)
             except (OSError, TimeoutError, MqttError) as error:
@@ -149,8 +125,7 @@ class MqttClient:
                 attempt, before = 0, ""
                 await self._stay()
                 reason = self._farewell
-            self._pump.detach()
-            self._lost()
+            self._hang_up()
             if reason != before:
                 host, port = self._settings.host, self._settings.port
                 log.warning("broker away: address=%s:%d reason=%s", host, port, reason)
@@ -161,9 +136,7 @@ class MqttClient:
     async def messages(self) -> AsyncIterator[Message]:
         """Every message that comes, to be acknowledged with :meth:`ack`."""
         while True:
-            message = await self._incoming.get()
-            self._pump.read_on()
-            yield message
+            yield await self._incoming.get()
 
     def ack(self, message: Message) -> None:
         """Tell the broker that *message* is safe with us.
@@ -199,8 +172,7 @@ class MqttClient:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_LIMIT_S):
                     await self._gone.wait()
-        self._pump.detach(close=True)
-        self._lost()
+        self._hang_up()
 
     async def _connect(self) -> None:
         settings = self._settings
@@ -210,7 +182,7 @@ class MqttClient:
         self._connack = asyncio.get_running_loop().create_future()
         address = (settings.host, settings.port, settings.keepalive_s)
         if self._v5:
-            properties = _connect_properties(settings)
+            properties = connect_properties(settings)
             await asyncio.to_thread(
                 client.connect, *address, clean_start=False, properties=properties
             )
@@ -244,7 +216,7 @@ class MqttClient:
         """Give the paho client of the protocol that is spoken now."""
         wanted = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
         if self._paho is None or self._paho.protocol != wanted:
-            client = self._paho = _paho_client(self._settings, v5=self._v5)
+            client = self._paho = paho_client(self._settings, v5=self._v5)
             self._pump.serve(client)
             client.on_connect = guarded(self._on_connack)
             client.on_disconnect = guarded(self._on_disconnect)
@@ -300,7 +272,7 @@ class MqttClient:
             size = len(publication.payload)
             if size > self.max_payload_bytes:
                 done.set_exception(
-                    PublishRefused(
+                    TooLarge(
                         f"a message of {size} bytes is over the {self.max_payload_bytes} that may "
                         "be published: raise max_payload_bytes, here or in the broker"
                     )
@@ -331,6 +303,10 @@ class MqttClient:
                 waiting.exception()  # taken note of: it may be that nobody waits any more
         self._gone.set()
 
+    def _hang_up(self) -> None:
+        self._pump.detach()
+        self._lost()
+
     def _on_connack(
         self, flags: paho.ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
@@ -339,8 +315,11 @@ class MqttClient:
                 self._connection += 1  # now: messages may follow before the waiting task wakes
             self._connack.set_result((flags.session_present, reason, properties))
 
-    def _on_disconnect(self, _flags: object, reason: ReasonCode, _properties: object) -> None:
-        self._farewell = str(reason)
+    def _on_disconnect(
+        self, flags: paho.DisconnectFlags, reason: ReasonCode, _properties: object
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._farewell = f"it disconnected us: {reason}"
         self._lost()
 
     def _on_suback(self, _mid: int, reasons: list[ReasonCode], _properties: object) -> None:
@@ -366,38 +345,11 @@ class MqttClient:
             if self._paho is not None:
                 self._paho.ack(message.mid, message.qos)
             return
-        self._incoming.put_nowait(taken)
-
-
-def _paho_client(settings: Settings, *, v5: bool) -> paho.Client:
-    client = paho.Client(
-        CallbackAPIVersion.VERSION2,
-        client_id=settings.client_id,
-        clean_session=None if v5 else False,
-        protocol=MQTTProtocolVersion.MQTTv5 if v5 else MQTTProtocolVersion.MQTTv311,
-        reconnect_on_failure=False,
-        manual_ack=True,
-    )
-    client.connect_timeout = CONNECT_LIMIT_S
-    client.max_inflight_messages = 0  # the limit is ours
-    if settings.password is not None:
-        client.username_pw_set(settings.username, settings.password)
-    will, properties = settings.will, None
-    if v5:
-        properties = _properties(PacketTypes.WILLMESSAGE)
-        properties.WillDelayInterval = WILL_DELAY_S
-        properties.ContentType = will.content_type
-    client.will_set(will.topic, will.payload, will.qos, will.retain, properties)
-    return client
-
-
-def _connect_properties(settings: Settings) -> Properties:
-    properties = _properties(PacketTypes.CONNECT)
-    properties.SessionExpiryInterval = SESSION_EXPIRY_S
-    properties.ReceiveMaximum = settings.receive_maximum
-    properties.MaximumPacketSize = max(MAX_PACKET_BYTES, 2 * settings.max_payload_bytes)
-    return properties
-
-
-def _properties(packet: int) -> Properties:
-    return Properties(packet)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+        if self._incoming.qsize() < OVERFLOW * self._settings.receive_maximum:
+            self._incoming.put_nowait(taken)
+        elif taken.qos == 0:
+            log.warning("message dropped: topic=%s, too many wait", taken.topic)
+        else:
+            # Reading must go on, or we would not hear what frees us. The broker sends it again.
+            self._farewell = "too many messages wait here"
+            asyncio.get_running_loop().call_soon(self._hang_up)

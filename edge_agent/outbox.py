@@ -45,11 +45,15 @@ class Known(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """A request that was accepted before a crash and has no answer; *age_s* since then."""
+    """A request that was accepted before a crash and has no answer; *age_s* since then.
+
+    It is found so for the *starts*-th time.
+    """
 
     key: str
     message: Message
     age_s: float
+    starts: int = 1
 
 
 @dataclass(slots=True)
@@ -83,7 +87,7 @@ class Outbox:
         """
         self._disk.start()
         self._journal = journal = await self._disk.call(lambda: Journal.open(self._path))
-        lines = await self._disk.call(journal.lines)
+        lines = await self._disk.call(journal.begin)
         for line in lines:
             self._note(line)
         await self._forget(tuple(k for k, entry in self._index.items() if self._is_old(entry)))
@@ -93,7 +97,9 @@ class Outbox:
                 message = await self._disk.call(partial(journal.request, line.key))
                 if message is not None:
                     age_s = max(0.0, self._now() - line.accepted_unix_s)
-                    pending.append(Pending(key=line.key, message=message, age_s=age_s))
+                    pending.append(
+                        Pending(key=line.key, message=message, age_s=age_s, starts=line.starts)
+                    )
         return tuple(pending)
 
     def known(self, key: str) -> Known:

@@ -33,17 +33,13 @@ def guarded(callback: Callable[..., None]) -> Callable[..., None]:
 class Pump:
     """Moves one paho client's bytes, on the loop's own thread.
 
-    Args:
-        has_room: whether more messages may be read; while not, the broker is held up by TCP.
-        lost: called once when an attached socket is gone or can't be used any more.
+    *lost* is called once when an attached socket is gone or can't be used any more.
     """
 
-    def __init__(self, *, has_room: Callable[[], bool], lost: Callable[[], None]) -> None:
-        self._has_room = has_room
+    def __init__(self, lost: Callable[[], None]) -> None:
         self._lost = lost
         self._client: paho.Client | None = None
         self._socket: socket.socket | None = None
-        self._reading = False
         self._flushing = False
 
     @property
@@ -68,26 +64,19 @@ class Pump:
         if not isinstance(sock, socket.socket):
             raise MqttError("the broker closed the connection at once")
         self._client, self._socket = client, sock
-        self.read_on()
+        asyncio.get_running_loop().add_reader(sock, self._readable)
         self._flush_soon()
 
-    def detach(self, *, close: bool = False) -> None:
-        """Leave the socket alone, and close it if told to; else paho does so when it reconnects."""
+    def detach(self) -> None:
+        """Close the socket, if there is one."""
         if (sock := self._socket) is None:
             return
-        self._socket, self._reading = None, False
+        self._socket = None
         loop = asyncio.get_running_loop()
         if sock.fileno() >= 0:
             loop.remove_reader(sock)
             loop.remove_writer(sock)
-        if close:
-            sock.close()
-
-    def read_on(self) -> None:
-        """Read again if reading was held up and there is room now."""
-        if self._socket is not None and not self._reading and self._has_room():
-            asyncio.get_running_loop().add_reader(self._socket, self._readable)
-            self._reading = True
+        sock.close()
 
     def write(self, call: Callable[[], T]) -> T:
         """Make one of *client*'s calls that send something, and send it in the same round.
@@ -106,11 +95,6 @@ class Pump:
             self._guard(self._client.loop_misc)
 
     def _readable(self) -> None:
-        if not self._has_room():
-            assert self._socket is not None
-            asyncio.get_running_loop().remove_reader(self._socket)
-            self._reading = False
-            return
         assert self._client is not None
         self._guard(self._client.loop_read)
 

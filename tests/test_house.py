@@ -58,9 +58,7 @@ def test_no_module_is_too_long() -> None:
         ("isthmus", ("grpc", "ray", "paho", "onnxruntime", "numpy")),
     ],
 )
-def test_importing_a_room_loads_no_more_than_it_needs(
-    package: str, never: tuple[str, ...]
-) -> None:
+def test_importing_a_room_loads_no_more_than_it_needs(package: str, never: tuple[str, ...]) -> None:
     code = f"import sys, {package}; print(sorted(set({never!r}) & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT

@@ -141,7 +141,7 @@ def test_a_head_that_ran_goes_up_the_link() -> None:
     before = an_agent(running(Part.HEAD), busy=A)
     assert core.step(before, Ran(job=A, took_s=0.1, at_s=0.1)) == (
         an_agent(away(give_up_s=2.0 - 1.5 * 0.2 - 0.2)),
-        (Send(job=A, patience_s=1.9),),
+        (Send(job=A),),
     )
 
 
