@@ -16,7 +16,7 @@ system_packages() {
     [ "$(id -u)" -eq 0 ] || root=(sudo -n)
     say "installing system packages: $*"
     "${root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "$@" >&2
+    DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 require() { # require WHAT-IS-MISSING PACKAGE...
