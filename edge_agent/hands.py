@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from edge_agent import answers, work
-from edge_agent.errors import LinkLost, PublishRefused, Refused, TooLarge
+from edge_agent.errors import LinkLost, PublishRefused, Refused, TooLarge, UplinkError
 from edge_agent.events import (
     Answer,
     CloudAnswered,
@@ -73,8 +73,6 @@ class Hands:
         self._tell = tell
         self._settled = settled
         self._live: dict[JobId, Live] = {}
-        self.answered = 0
-        self.refused = 0
 
     def take(self, live: Live) -> JobId:
         """Hold a new job."""
@@ -86,7 +84,6 @@ class Hands:
         """Have the worker run a part."""
         live = self._live[action.job]
         if live.pieces is None:
-            live.plan = action.plan
             live.pieces = self._shelf[action.model, action.plan]
         pieces = live.pieces
         call: Callable[[], Headed | Finished]
@@ -126,28 +123,25 @@ class Hands:
         live = self._live.pop(action.job)
         try:
             publication = self._written(live, action)
-        except (Refused, WireError) as error:
-            log.error("answer unreadable: id=%s reason=%s", live.job.id, error)
-            publication = _problem(live, 500, f"the model's answer cannot be read: {error}")
-        self.answered += 1
+        except Refused as error:
+            log.error("answer not written: id=%s reason=%s", live.job.id, error)
+            publication = _problem(live, error.status, error.detail)
         self._deliver(live, publication)
 
     def refuse(self, action: Refuse) -> None:
         """Publish why a job has no answer."""
         live = self._live.pop(action.job)
-        self.refused += 1
         log.info("job refused: id=%s status=%d", live.job.id, action.status)
         self._deliver(live, _problem(live, action.status, action.detail))
 
     def _written(self, live: Live, action: Answer) -> Publication:
         assert live.pieces is not None
-        outputs = live.outputs
         split = () if action.mode == "edge" else tuple(c.tensor for c in live.pieces.crossing)
         return answers.answer(
             id_=live.job.id,
             reply=live.reply,
             model=self._models[live.job.model],
-            outputs=outputs,
+            outputs=live.outputs,
             placement=Placement(mode=action.mode, plan=action.plan, split=split),
             course=live.course(asyncio.get_running_loop().time()),
             sent_bytes=live.sent_bytes,
@@ -199,7 +193,9 @@ class Hands:
         at_s = asyncio.get_running_loop().time()
         error = future.exception()
         if error is None:
-            found = live.answered = future.result()
+            found = future.result()
+            error = _unusable(live, found)
+        if error is None:
             assert live.headed is not None
             event: Event = CloudAnswered(
                 job=id_,
@@ -212,6 +208,19 @@ class Hands:
             log.warning("cloud failed a job: id=%s reason=%s", live.job.id, error)
             event = CloudFailed(job=id_, link_lost=isinstance(error, LinkLost), at_s=at_s)
         self._tell(event)
+
+
+def _unusable(live: Live, found: Answered) -> UplinkError | None:
+    """Keep the cloud's tensors, or say what is wrong with them; the device can still finish."""
+    assert live.pieces is not None
+    try:
+        late = {tensor.name: tensor.array() for tensor in found.reply.outputs}
+    except WireError as error:
+        return UplinkError(f"its answer cannot be read: {error}")
+    if missing := [name for name in live.pieces.late if name not in late]:
+        return UplinkError(f"its answer lacks {', '.join(missing)}: is it the same version?")
+    live.answered, live.late = found, {name: late[name] for name in live.pieces.late}
+    return None
 
 
 def _problem(live: Live, status: int, detail: str) -> Publication:

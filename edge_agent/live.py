@@ -18,7 +18,7 @@ class Live:
     """One job from its acceptance until its answer is settled.
 
     *key* is its entry in the outbox; *stored* turns true when that is on disk, and *message* can be
-    acknowledged from then on.
+    acknowledged from then on. *late* are the tensors of what the cloud *answered*.
     """
 
     key: str
@@ -27,25 +27,20 @@ class Live:
     message: Message
     due_s: float
     stored: bool = False
-    plan: str = ""
     pieces: Pieces | None = None
     headed: Headed | None = None
     finished: Finished | None = None
     answered: Answered | None = None
+    late: Mapping[str, Array] | None = None
 
     @property
     def outputs(self) -> Mapping[str, Array]:
-        """The answer's tensors: the device's own, or the cloud's with those the head had made.
-
-        Raises:
-            WireError: the cloud's cannot be read.
-        """
+        """The answer's tensors: the device's own, or the cloud's with those the head had made."""
         if self.finished is not None:
             return self.finished.outputs
-        assert self.answered is not None
         assert self.headed is not None
-        late = {tensor.name: tensor.array() for tensor in self.answered.reply.outputs}
-        return {**self.headed.early, **late}
+        assert self.late is not None
+        return {**self.headed.early, **self.late}
 
     @property
     def sent_bytes(self) -> int:

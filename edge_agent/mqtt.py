@@ -120,7 +120,7 @@ class MqttClient:
                     raise
                 reason = str(error)
             except (OSError, TimeoutError, MqttError) as error:
-                reason = str(error) or type(error).__name__
+                reason = str(error) or "it did not answer"
             else:
                 attempt, before = 0, ""
                 await self._stay()

@@ -88,6 +88,42 @@ def test_what_was_accepted_and_not_answered_is_there_after_a_crash(
     )
 
 
+def test_a_request_that_no_agent_survives_is_known_by_its_starts(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async def begin() -> None:
+        outbox = an_outbox(tmp_path, clock)
+        await outbox.open()
+        await accept(outbox, "a")
+
+    async def again() -> list[int]:
+        return [pending.starts for pending in await an_outbox(tmp_path, clock).open()]
+
+    asyncio.run(begin())
+    assert [asyncio.run(again()) for _ in range(3)] == [[1], [2], [3]]
+
+
+def test_an_answer_is_on_disk_soon_though_no_request_follows(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.outbox.SETTLE_WITHIN_S", 0.0)
+
+    async def before() -> None:
+        outbox = an_outbox(tmp_path, clock)
+        await outbox.open()
+        await accept(outbox, "a")
+        outbox.settle("a", ANSWER)
+        await asyncio.sleep(0)  # the timer is due in the loop's next round
+        await asyncio.sleep(0)
+        await outbox._disk.call(lambda: None)  # what was written before is on disk now
+
+    async def after() -> tuple[Pending, ...]:
+        return await an_outbox(tmp_path, clock).open()
+
+    asyncio.run(before())
+    assert asyncio.run(after()) == ()
+
+
 def test_an_answer_is_known_at_once_and_for_five_minutes(tmp_path: Path, clock: Clock) -> None:
     async def scenario() -> None:
         outbox = an_outbox(tmp_path, clock)

@@ -95,7 +95,7 @@ def test_a_document_that_cannot_be_applied_is_rejected_with_reasons(
     rejected = app.wait(TOPICS.reported, lambda heard: heard.json["status"] == "rejected").json
     assert [each["code"] for each in rejected["errors"]] == ["malformed"]
     assert rejected["applied_version"] == 0
-    app.ask(picture(1), UserProperty=("timeout-ms", "20000"))
+    app.ask(picture(1))
     assert app.wait(OWN).result.placement.plan == "plan-1"
 
 

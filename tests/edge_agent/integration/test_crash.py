@@ -67,12 +67,11 @@ def test_the_same_request_again_gets_the_same_answer_and_is_run_once(
     picture: Callable[[int], bytes],
 ) -> None:
     agents(with_cloud(cloud.address)).start()
-    user = ("timeout-ms", "20000")
-    app.ask(picture(1), CorrelationData=b"once", UserProperty=user)
+    app.ask(picture(1), CorrelationData=b"once")
     first = app.wait(OWN)
-    app.ask(picture(1), CorrelationData=b"once", UserProperty=user)
+    app.ask(picture(1), CorrelationData=b"once")
     assert app.wait(OWN) == first
-    app.ask(picture(2), CorrelationData=b"once", UserProperty=user)
+    app.ask(picture(2), CorrelationData=b"once")
     assert app.wait(OWN) != first  # another picture is another request
     assert cloud.asked.qsize() == 2
 
