@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import networkx as nx
-
 from protos.tensors import DATATYPES
 
 UNKNOWN = -1
@@ -137,14 +135,3 @@ class Graph:
             for name in self.ops[index].inputs
             if name in self.producer
         )
-
-    def to_networkx(self) -> "nx.DiGraph[int]":
-        """Ops as nodes (by index, with their :class:`Op`), tensors as edges (by ``name``)."""
-        out: nx.DiGraph[int] = nx.DiGraph()
-        for index, op in enumerate(self.ops):
-            out.add_node(index, op=op)
-        for name, readers in self.consumers.items():
-            if name in self.producer:
-                for reader in readers:
-                    out.add_edge(self.producer[name], reader, name=name)
-        return out

@@ -10,7 +10,7 @@ import onnx
 
 from planner.errors import CutError, StepsError
 from planner.graph import Graph, Op, TensorInfo
-from planner.normal import normalise, reads
+from planner.normal import normalise, random_inputs, reads
 from planner.pieces import Piece
 from planner.sessions import open_session
 from planner.split import extract
@@ -87,7 +87,7 @@ class Model:
         session = None
         if network:
             session = open_session(
-                self.part(network, inputs, before, after, wanted).SerializeToString(),
+                self._part(network, inputs, before, after, wanted).SerializeToString(),
                 threads=threads,
             )
         return Piece(
@@ -136,7 +136,7 @@ class Model:
         tail = extract(self.proto, list(crossing), late, tensors)
         return head, tail
 
-    def part(
+    def _part(
         self,
         network: Sequence[Op],
         inputs: Sequence[str],
@@ -160,8 +160,7 @@ class Model:
                 raise CutError(f"{self.name} has no tensor {name!r}: `isthmus inspect` lists them")
 
     def _sources_for(self, outputs: Sequence[str]) -> tuple[str, ...]:
-        indices, loose = self.graph.needed(outputs, ())
-        del indices
+        _, loose = self.graph.needed(outputs, ())
         return tuple(name for name in self.source if name in loose)
 
     def _depends(self, name: str, on: set[str]) -> bool:
@@ -265,6 +264,4 @@ def _network_ops(proto: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> t
 
 def sample_inputs(model: Model, seed: int = 0) -> dict[str, np.ndarray]:
     """Seeded input for the network's own inputs; see :func:`planner.normal.random_inputs`."""
-    from planner.normal import random_inputs
-
     return random_inputs({info.name: info for info in model.inputs}, seed)

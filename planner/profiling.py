@@ -90,11 +90,10 @@ def _steps(
     model: Model, sample: Mapping[str, np.ndarray], runs: int
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """The values that the steps make, and the median seconds of each step."""
-    values = model.piece(model.source, model.answers).run(sample) | dict(sample)
+    late = [name for op in model.graph.ops if op.kind == "step:top_k" for name in op.inputs]
+    wanted = tuple(dict.fromkeys((*model.answers, *late)))
+    values = model.piece(model.source, wanted).run(sample) | dict(sample)
     times = {}
-    late = {name for op in model.graph.ops if op.kind == "step:top_k" for name in op.inputs}
-    if late:
-        values |= model.piece(model.source, sorted(late)).run(sample)
     for op in model.graph.ops:
         if op.is_step:
             run = partial(model.steps[op.name], values)
