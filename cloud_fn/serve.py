@@ -17,7 +17,7 @@ from cloud_fn.registry import Catalog
 from cloud_fn.runtime_dir import RuntimeDir
 from cloud_fn.service import Bounds, Service
 from cloud_fn.signals import Signals
-from protos.documents import encode_json
+from protos.documents import write_json
 
 if TYPE_CHECKING:
     from cloud_fn.ray_cluster import RayCluster
@@ -113,10 +113,8 @@ def _pool(config: Config, runtime: RuntimeDir) -> Pool:
 
 def _announce(config: Config, address: Address, service: Service, ready_file: Path | None) -> None:
     if ready_file is not None:
-        fresh = ready_file.with_name(f".{ready_file.name}.new")
         try:
-            fresh.write_bytes(encode_json({"pid": os.getpid(), "address": str(address)}))
-            fresh.replace(ready_file)
+            write_json(ready_file, {"pid": os.getpid(), "address": str(address)})
         except OSError as error:
             raise ServeError(f"{ready_file} cannot be written: {error.strerror}") from error
     count = len(service.index())

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from edge_agent.errors import AgentError
 from edge_agent.state import AUTO
-from protos.documents import DocumentError, decode_json, encode_json
+from protos.documents import DocumentError, decode_json, write_json
 from protos.messages import Fault, ModelRef
 
 log = logging.getLogger(__name__)
@@ -85,10 +85,8 @@ class LastGood:
     def save(self, version: int, pins: Mapping[str, str]) -> None:
         """Keep the pins; a disk that is full costs the memory of them, not the service."""
         models = {name: DesiredPin(plan=plan) for name, plan in pins.items()}
-        draft = self._path.with_suffix(".new")
         try:
-            draft.write_bytes(encode_json(DesiredPlans(version=version, models=models)))
-            draft.replace(self._path)
+            write_json(self._path, DesiredPlans(version=version, models=models))
         except OSError as error:
             log.error("desired not saved: path=%s reason=%s", self._path, error.strerror)
 

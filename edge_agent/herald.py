@@ -17,7 +17,7 @@ from edge_agent.mqtt import MqttClient
 from edge_agent.packets import Publication
 from edge_agent.presence import Presence
 from edge_agent.state import AUTO, AgentState, Link
-from protos.documents import encode_json
+from protos.documents import write_json
 from protos.messages import (
     Desired,
     DesiredModel,
@@ -124,10 +124,8 @@ class Herald:
             ),
             ts=datetime.now(UTC).isoformat(),
         )
-        draft = self._status_path.with_suffix(".new")
         try:
-            draft.write_bytes(encode_json(document))
-            draft.replace(self._status_path)
+            write_json(self._status_path, document)
         except OSError as error:
             log.error("status not written: path=%s reason=%s", self._status_path, error.strerror)
 

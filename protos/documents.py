@@ -1,6 +1,7 @@
 """JSON and TOML documents, read into frozen structs with errors that name the field."""
 
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,21 @@ def encode_json(value: object) -> bytes:
     Floats are written so that they read back exactly.
     """
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write one JSON file that a reader finds whole or not at all; see :func:`encode_json`.
+
+    Raises:
+        OSError: it cannot be written; what was there before is untouched.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(encode_json(value))
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def read_config(

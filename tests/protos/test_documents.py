@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from protos import documents
-from protos.documents import DocumentError
+from protos.documents import DocumentError, read_json, write_json
 
 
 class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,3 +175,13 @@ def test_a_value_joins_a_larger_document_as_plain_lists_and_numbers() -> None:
         {"url": "mqtt://127.0.0.1", "keepalive_s": 30.0, "topics": ["a"]},
         None,
     ]
+
+
+def test_a_written_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    """A write that fails leaves what was there before, and no draft."""
+    path = tmp_path / "ready.json"
+    write_json(path, {"pid": 1})
+    assert read_json(path, dict[str, int], what="facts") == {"pid": 1}
+    with pytest.raises(OSError, match="No such file"):
+        write_json(tmp_path / "missing" / "ready.json", {"pid": 2})
+    assert [each.name for each in tmp_path.iterdir()] == ["ready.json"]
