@@ -10,17 +10,11 @@ The partition is re-costed from the prices alone, and the two figures must agree
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
-
 from planner.graph import Graph
-
-# scipy's maximum_flow takes int32 capacities; the sum of all finite ones stays below this.
-_MOST = 2**30
+from planner.solve.flow import Arc, minimum_cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +117,14 @@ def _plus(solution: Solution, price: float) -> Solution:
 def _least(graph: Graph, prices: Prices) -> Solution | None:
     """The best head by one minimum cut, None where every head is forbidden."""
     ops, names = len(graph.ops), list(graph.consumers)
+    single = [cost_of(graph, prices, frozenset(head)) for head in (range(ops), ())]
+    if min(single) == 0:
+        head = frozenset(range(ops) if single[0] == 0 else ())
+        return Solution(head=head, cost=0.0, cut_value=0.0, resolution=0.0)
     tensor = {name: ops + i for i, name in enumerate(names)}
     trip = ops + len(names)
     source, sink = trip + 1, trip + 2
-    arcs: list[tuple[int, int, float]] = [(source, trip, prices.round_trip)]
+    arcs: list[Arc] = [(source, trip, prices.round_trip)]
     for i, op in enumerate(graph.ops):
         back = math.fsum(prices.answer[name] for name in op.outputs if name in graph.answers)
         arcs += [
@@ -141,42 +139,12 @@ def _least(graph: Graph, prices: Prices) -> Solution | None:
         maker = graph.producer.get(name, source)
         arcs.append((maker, tensor[name], prices.crossing[name]))
         arcs += [(tensor[name], reader, math.inf) for reader in graph.consumers[name]]
-    # A price above what the device alone costs is as good as infinite; capping it keeps the
-    # integers of all the others fine.
-    most = 2 * cost_of(graph, prices, frozenset(range(ops)))
-    if math.isfinite(most):
-        arcs = [(a, b, min(c, most) if math.isfinite(c) else c) for a, b, c in arcs]
-    side, value, scale = _flow(arcs, source, sink, sink + 1)
-    head = frozenset(i for i in range(ops) if side[i])
+    cut = minimum_cut(arcs, source, sink, sink + 1, at_most=min(single))
+    near = cut.near.tolist()
+    head = frozenset(i for i in range(ops) if near[i])
     cost = cost_of(graph, prices, head)
-    resolution = len(arcs) / scale
     if not math.isfinite(cost):
         return None
-    if abs(cost - value) > resolution:
-        raise ValueError(f"the cut's value {value} is not its cost {cost}: this is a bug")
-    return Solution(head=head, cost=cost, cut_value=value, resolution=resolution)
-
-
-def _flow(
-    arcs: Iterable[tuple[int, int, float]], source: int, sink: int, nodes: int
-) -> tuple[np.ndarray, float, float]:
-    """Maximum flow; returns who is on the source's side, the value, and steps per unit of cost."""
-    merged: dict[tuple[int, int], float] = {}
-    for start, end, capacity in arcs:
-        merged[start, end] = merged.get((start, end), 0.0) + capacity
-    finite = math.fsum(c for c in merged.values() if math.isfinite(c))
-    scale = (_MOST - len(merged)) / finite if finite > 0 else 1.0
-    starts, ends, capacities = [], [], []
-    for (start, end), capacity in merged.items():
-        starts.append(start)
-        ends.append(end)
-        capacities.append(round(capacity * scale) if math.isfinite(capacity) else _MOST)
-    matrix = csr_array((np.array(capacities, dtype=np.int32), (starts, ends)), shape=(nodes, nodes))
-    result = maximum_flow(matrix, source, sink)
-    left = matrix - result.flow
-    left.data[left.data < 0] = 0
-    left.eliminate_zeros()
-    reached = breadth_first_order(left, source, return_predecessors=False)
-    side = np.zeros(nodes, dtype=bool)
-    side[reached] = True
-    return side, float(result.flow_value / scale), scale
+    if abs(cost - cut.value) > cut.resolution:
+        raise ValueError(f"the cut's value {cut.value} is not its cost {cost}: this is a bug")
+    return Solution(head=head, cost=cost, cut_value=cut.value, resolution=cut.resolution)

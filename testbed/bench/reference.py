@@ -3,11 +3,15 @@
 import itertools
 import math
 import random
+from collections.abc import Iterator
 
 import networkx as nx
 
 from planner.graph import Graph, Op, TensorInfo
+from planner.rates import Rates
+from planner.solve import tiers
 from planner.solve.mincut import Prices, cost_of
+from planner.solve.problem import Chosen, Problem, Way
 
 
 def by_brute_force(graph: Graph, prices: Prices) -> float:
@@ -84,4 +88,79 @@ def random_prices(rng: random.Random, graph: Graph) -> Prices:
         answer={name: seconds() for name in graph.answers},
         round_trip=seconds(),
         stay=rng.choice((0.0, seconds())),
+    )
+
+
+def every_plan(problem: Problem) -> Iterator[Chosen]:
+    """Every ideal with every way for each of its boundary tensors."""
+    everything = range(len(problem.graph.ops))
+    for size in range(len(problem.graph.ops) + 1):
+        for ops in itertools.combinations(everything, size):
+            head = frozenset(ops)
+            if not problem.graph.is_ideal(head):
+                continue
+            names = problem.boundary(head)
+            for ways in itertools.product(*(problem.ways[name] for name in names)):
+                yield problem.use(head, dict(zip(names, ways, strict=True)))
+
+
+def by_every_placement(graph: Graph, prices: tiers.TierPrices) -> float:
+    """The least cost over every tier for every op."""
+    places = itertools.product(range(prices.hops + 1), repeat=len(graph.ops))
+    return min(tiers.cost_of(graph, prices, each) for each in places)
+
+
+def random_problem(rng: random.Random, most_ops: int) -> Problem:
+    """A random DAG with up to three codecs a tensor, weights and live bytes."""
+    graph, _ = random_case(rng, most_ops)
+
+    def seconds() -> float:
+        return rng.randint(0, 100) / 1000
+
+    def way(codec: int) -> Way:
+        return Way(
+            codec=f"codec{codec}",
+            nbytes=rng.randint(1, 1000),
+            encode_s=seconds() / 10,
+            decode_s=seconds() / 10,
+        )
+
+    return Problem(
+        graph=graph,
+        device_s=tuple(seconds() for _ in graph.ops),
+        cloud_s=tuple(seconds() for _ in graph.ops),
+        ways={name: tuple(map(way, range(rng.randint(1, 3)))) for name in graph.consumers},
+        answer_bytes={name: rng.randint(1, 100) for name in graph.answers},
+        weight_bytes=tuple(rng.randint(0, 50) for _ in graph.ops),
+        live_bytes=tuple(rng.randint(0, 50) for _ in graph.ops),
+    )
+
+
+def random_latency(rng: random.Random) -> Rates:
+    """Seconds, over a link of 10 kB/s."""
+    return Rates(
+        device=1.0,
+        cloud=1.0,
+        up=1e-4,
+        down=1e-4,
+        trip=rng.randint(0, 100) / 1000,
+        stay=rng.randint(0, 100) / 1000,
+    )
+
+
+def random_tier_prices(rng: random.Random, graph: Graph, count: int) -> tiers.TierPrices:
+    """Whole milliseconds on *count* tiers, now and then an infinite crossing."""
+
+    def seconds() -> float:
+        return rng.randint(0, 1000) / 1000
+
+    def crossing() -> float:
+        return math.inf if rng.random() < 0.05 else seconds()
+
+    hops = range(count - 1)
+    return tiers.TierPrices(
+        run=tuple(tuple(seconds() for _ in graph.ops) for _ in range(count)),
+        crossing=tuple({name: crossing() for name in graph.consumers} for _ in hops),
+        answer=tuple({name: seconds() for name in graph.answers} for _ in hops),
+        round_trip=tuple(seconds() for _ in hops),
     )

@@ -1,0 +1,250 @@
+"""The best head under limits, as an integer programme solved by HiGHS through scipy.
+
+One binary per op (1: on the device), one per way of each tensor, one for the use of the link. An
+op on the device needs its makers there; a tensor made on the device with a reader in the cloud
+takes one of its ways. Objective and limits are linear, so the answer is exact; HiGHS's own bound is
+its certificate.
+
+Source: Huangfu and Hall 2018 (HiGHS); closures as in :mod:`planner.solve.mincut`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import LinearConstraint, OptimizeResult, milp
+from scipy.sparse import csr_array
+
+from planner.rates import Rates
+from planner.solve.problem import Chosen, Problem, Way
+
+TIME_LIMIT_S = 30.0
+"""Per programme; what was found by then is returned with its gap."""
+
+_SLACK = 1e-6
+_INFEASIBLE = 2
+"""HiGHS's status, as scipy's ``milp`` reports it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a head must keep to.
+
+    ``rates`` pairs a price list with the most that a head may cost by it; ``device_bytes`` bounds
+    the head's weights and what is alive beside them; ``tensors`` how many may cross.
+    """
+
+    rates: tuple[tuple[Rates, float], ...] = ()
+    device_bytes: float = math.inf
+    tensors: float = math.inf
+
+    def kept_by(self, chosen: Chosen) -> bool:
+        return (
+            all(rates.of(chosen) <= most * (1 + _SLACK) for rates, most in self.rates)
+            and chosen.device_bytes <= self.device_bytes
+            and len(chosen.crossing) <= self.tensors
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The best head found and its value; nothing costs less than *bound*."""
+
+    chosen: Chosen
+    value: float
+    bound: float
+
+
+def solve(
+    problem: Problem,
+    objective: Sequence[Rates],
+    limits: Limits,
+    *,
+    time_limit_s: float = TIME_LIMIT_S,
+) -> Answer | None:
+    """The head whose largest cost by any of *objective* is least, within *limits*.
+
+    One objective is minimised; with several the largest is, which for device, link and cloud as
+    stages of a pipeline is the slowest stage.
+
+    Returns:
+        None where no head keeps to the limits.
+
+    Raises:
+        TimeoutError: nothing was found within *time_limit_s*.
+    """
+    table = _Table(problem)
+    found = table.run(objective, limits, time_limit_s)
+    if found is None:
+        return None
+    chosen = table.read(found.x)
+    value = max(rates.of(chosen) for rates in objective)
+    scale = table.scale(objective)
+    bound = found.mip_dual_bound if found.mip_dual_bound is not None else found.fun
+    return Answer(chosen=chosen, value=value, bound=min(float(bound) * scale, value))
+
+
+class _Table:
+    """The variables and the constraints that every programme of one problem shares."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        graph = problem.graph
+        self._ops = len(graph.ops)
+        self._ways: list[tuple[str, Way]] = [
+            (name, way) for name in graph.consumers for way in _useful(problem.ways[name])
+        ]
+        self._trip = self._ops + len(self._ways)
+        self._rows: list[dict[int, float]] = []
+        self._low: list[float] = []
+        self._high: list[float] = []
+        self._structure()
+
+    @property
+    def count(self) -> int:
+        """Variables: the last two are the fullest moment's bytes and the objective."""
+        return self._trip + 3
+
+    def scale(self, objective: Sequence[Rates]) -> float:
+        """What the objective is divided by, so that HiGHS's absolute tolerances are small."""
+        rows = [self._row(rates) for rates in objective]
+        return max(max(abs(c) for c in [*row.values(), constant]) for row, constant in rows) or 1.0
+
+    def run(
+        self, objective: Sequence[Rates], limits: Limits, time_limit_s: float
+    ) -> OptimizeResult | None:
+        scale = self.scale(objective)
+        epigraph = self.count - 1
+        target = np.zeros(self.count)
+        rows, low, high = list(self._rows), list(self._low), list(self._high)
+        for rates in objective:  # cost - T <= -constant
+            row, constant = self._row(rates)
+            rows.append({**{j: c / scale for j, c in row.items()}, epigraph: -1.0})
+            low.append(-np.inf)
+            high.append(-constant / scale)
+        target[epigraph] = 1.0
+        for row, most in self._limits(limits):
+            rows.append(row)
+            low.append(-np.inf)
+            high.append(most)
+        whole = np.ones(self.count)
+        whole[-2:] = 0
+        upper = np.ones(self.count)
+        upper[-2:] = np.inf
+        lower = np.zeros(self.count)
+        for i in range(self._ops):
+            if math.isinf(self.problem.device_s[i]):
+                upper[i] = 0
+            if math.isinf(self.problem.cloud_s[i]):
+                lower[i] = 1
+        if np.any(lower > upper):
+            return None
+        found = milp(
+            target,
+            constraints=LinearConstraint(_matrix(rows, self.count), low, high),
+            integrality=whole,
+            bounds=(lower, upper),
+            options={"mip_rel_gap": 0.0, "time_limit": time_limit_s},
+        )
+        if found.x is None:
+            if found.status == _INFEASIBLE:
+                return None
+            raise TimeoutError(f"no plan within the limits was found in {time_limit_s:g} s")
+        return found
+
+    def read(self, values: np.ndarray) -> Chosen:
+        """The head and the codecs that the variables stand for."""
+        head = frozenset(i for i in range(self._ops) if values[i] > 0.5)
+        boundary = self.problem.boundary(head)
+        taken: dict[str, Way] = {}
+        for j, (name, way) in enumerate(self._ways, start=self._ops):
+            if values[j] > 0.5 and name in boundary:
+                taken.setdefault(name, way)
+        return self.problem.use(head, {name: taken[name] for name in boundary})
+
+    def _structure(self) -> None:
+        graph = self.problem.graph
+        of: dict[str, list[int]] = {name: [] for name in graph.consumers}
+        for j, (name, _) in enumerate(self._ways, start=self._ops):
+            of[name].append(j)
+        for i, op in enumerate(graph.ops):
+            for maker in {graph.producer[n] for n in op.inputs if n in graph.producer}:
+                self._add({i: 1.0, maker: -1.0}, -np.inf, 0.0)
+            self._add({self._trip: 1.0, i: 1.0}, 1.0, np.inf)
+        # The link is used only if something runs beyond it.
+        everything: dict[int, float] = dict.fromkeys(range(self._ops), 1.0)
+        self._add({**everything, self._trip: 1.0}, -np.inf, float(self._ops))
+        for name, readers in graph.consumers.items():
+            ways = dict.fromkeys(of[name], 1.0)
+            for reader in readers:
+                made = {graph.producer[name]: -1.0} if name in graph.producer else {}
+                least = 0.0 if made else 1.0
+                self._add({**ways, reader: 1.0, **made}, least, np.inf)
+
+    def _add(self, row: dict[int, float], low: float, high: float) -> None:
+        self._rows.append(row)
+        self._low.append(low)
+        self._high.append(high)
+
+    def _row(self, rates: Rates) -> tuple[dict[int, float], float]:
+        """*rates* as coefficients of the variables, and the constant beside them."""
+        problem = self.problem
+        row: dict[int, float] = {}
+        constant = rates.stay
+        for i, (here, there) in enumerate(zip(problem.device_s, problem.cloud_s, strict=True)):
+            cloud = 0.0 if math.isinf(there) else rates.cloud * there
+            device = 0.0 if math.isinf(here) else rates.device * here
+            row[i] = device - cloud
+            constant += cloud
+        for j, (_, way) in enumerate(self._ways, start=self._ops):
+            row[j] = way.price(rates)
+        for name, nbytes in problem.answer_bytes.items():
+            if name in problem.graph.producer:
+                row[problem.graph.producer[name]] -= rates.down * nbytes
+                constant += rates.down * nbytes
+        row[self._trip] = rates.trip - rates.stay
+        return row, constant
+
+    def _limits(self, limits: Limits) -> list[tuple[dict[int, float], float]]:
+        out = []
+        for rates, most in limits.rates:
+            row, constant = self._row(rates)
+            scale = max(most, 1e-12)
+            out.append(({j: c / scale for j, c in row.items()}, (most - constant) / scale))
+        if math.isfinite(limits.tensors):
+            ways = range(self._ops, self._trip)
+            out.append((dict.fromkeys(ways, 1.0), float(limits.tensors)))
+        if math.isfinite(limits.device_bytes) and self.problem.weight_bytes:
+            out += self._memory(limits.device_bytes)
+        return out
+
+    def _memory(self, most: float) -> list[tuple[dict[int, float], float]]:
+        """The head's weights beside its fullest moment, which is a variable of its own."""
+        scale, peak = max(most, 1.0), self._trip + 1
+        live = self.problem.live_bytes or (0,) * self._ops
+        rows = [({i: n / scale, peak: -1.0}, 0.0) for i, n in enumerate(live) if n]
+        weights = {i: n / scale for i, n in enumerate(self.problem.weight_bytes) if n}
+        return [*rows, ({**weights, peak: 1.0}, most / scale)]
+
+
+def _useful(ways: Sequence[Way]) -> tuple[Way, ...]:
+    """Those that no other beats in bytes and in both times at once."""
+
+    def beaten(way: Way, by: Way) -> bool:
+        mine, others = _figures(way), _figures(by)
+        return others != mine and all(o <= m for o, m in zip(others, mine, strict=True))
+
+    kept = [way for way in ways if not any(beaten(way, other) for other in ways)]
+    return tuple({_figures(way): way for way in reversed(kept)}.values())
+
+
+def _figures(way: Way) -> tuple[float, ...]:
+    return (way.nbytes, way.encode_s, way.decode_s)
+
+
+def _matrix(rows: Sequence[dict[int, float]], columns: int) -> csr_array:
+    lines = [at for at, row in enumerate(rows) for _ in row]
+    places = [column for row in rows for column in row]
+    values = [value for row in rows for value in row.values()]
+    return csr_array((values, (lines, places)), shape=(len(rows), columns), dtype=float)
