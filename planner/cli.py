@@ -138,6 +138,7 @@ def run_profile(args: argparse.Namespace) -> int:
 
 def run_plan(args: argparse.Namespace) -> int:
     from planner.explain import explain_plan, show
+    from planner.limits import Limits
     from planner.links import parse_link
     from planner.planning import LOSSLESS, plan
     from planner.plans import write_plan
@@ -156,7 +157,7 @@ def run_plan(args: argparse.Namespace) -> int:
         parse_link(args.link),
         codecs=(*LOSSLESS, *extra),
         raw_input_may_leave=not args.no_raw_input,
-        slo_s=_seconds(args.slo) if args.slo else None,
+        limits=Limits(latency_s=_seconds(args.slo)) if args.slo else Limits(),
     )
     if args.output:
         _write(args.output, lambda path: write_plan(document, path))

@@ -1,45 +1,54 @@
-"""From profiles and a link to prices, and from a head to the plan it makes."""
+"""From profiles to the solvers' problem, and from what they chose to a plan."""
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.errors import PlannerError
 from planner.graph import Graph
 from planner.links import Link
+from planner.loads import Load
+from planner.objectives import World
 from planner.plans import Crossing, Plan
-from planner.profiles import CodecRate, Profile, TensorSize
-from planner.solve.mincut import Prices
+from planner.profiles import CodecRate, OpTime, Profile, TensorSize
+from planner.rates import Rates
+from planner.solve.problem import Chosen, Problem, Way
+from planner.tariffs import LAMBDA_1_GB
 from protos import codecs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """One way for a tensor to cross: its codec, its bytes, and the seconds at both ends."""
+class Rules:
+    """What may run and cross where, whatever it costs.
 
-    codec: str
-    nbytes: int
-    encode_s: float
-    decode_s: float
+    ``codecs`` are those that a tensor may cross with; ``accepted`` the lossy ones among them whose
+    effect on the answers is accepted; ``banned`` (tensor, codec) pairs found to cost too much
+    accuracy. ``kept`` tensors stay on the device; ``on_device`` and ``in_cloud`` pin ops by name.
+    """
 
-    def seconds(self, up_bps: float) -> float:
-        return self.encode_s + self.nbytes / up_bps + self.decode_s
+    codecs: tuple[str, ...]
+    accepted: frozenset[str] = frozenset()
+    banned: frozenset[tuple[str, str]] = frozenset()
+    kept: frozenset[str] = frozenset()
+    on_device: frozenset[str] = frozenset()
+    in_cloud: frozenset[str] = frozenset()
 
 
 class Costs:
-    """Prices of one model between one device and one cloud, at any bandwidth.
+    """One model between one device and one cloud.
 
     Args:
         graph: the model's graph.
         device: its profile on the device.
         cloud: its profile in the cloud; one of the two must hold the tensors' sizes.
-        link: round trip and downlink; its bandwidth is only where the caller starts.
-        allowed: the codecs that a tensor may cross with.
-        accepted: the lossy ones among them whose effect on the answers is accepted.
+        world: what lies around; a bare link leaves the rest at its defaults.
+        allowed: the codecs that a tensor may cross with, or all the rules.
+        accepted: the lossy codecs among them whose effect on the answers is accepted.
 
     Raises:
-        PlannerError: the profiles are of another model, or none holds the tensors' sizes.
+        PlannerError: the profiles are of another model, none holds the tensors' sizes, or an op
+            that is pinned does not exist.
     """
 
     def __init__(
@@ -47,71 +56,44 @@ class Costs:
         graph: Graph,
         device: Profile,
         cloud: Profile,
-        link: Link,
-        allowed: Sequence[str],
+        world: World | Link,
+        allowed: Sequence[str] | Rules,
         *,
-        accepted: Sequence[str] = (),
+        accepted: Collection[str] = (),
     ) -> None:
-        self.graph, self.link = graph, link
-        self.device, self.cloud = device, cloud
-        self._kept: frozenset[str] = frozenset()
-        self._accepted = frozenset(accepted)
-        self._device_s = _times(graph, device, "device")
-        self._cloud_s = _times(graph, cloud, "cloud")
-        sizes = {size.name: size for size in (*device.tensors, *cloud.tensors)}
+        self.graph = graph
+        self.world = plain_world(world, device) if isinstance(world, Link) else world
+        rules = (
+            allowed
+            if isinstance(allowed, Rules)
+            else Rules(codecs=tuple(allowed), accepted=frozenset(accepted))
+        )
+        self.rules = rules
+        self._here = {rate.codec: rate for rate in device.codecs}
+        self._there = {rate.codec: rate for rate in cloud.codecs}
+        sizes = {size.name: size for size in (*cloud.tensors, *device.tensors)}
         if not sizes:
             raise PlannerError("no profile holds the tensors' sizes: make one without --no-sizes")
-        self._ways = {
-            name: self._ways_of(sizes.get(name), allowed, name) for name in graph.consumers
-        }
-        self._answer_bytes = {
-            name: sizes[name].raw_bytes if name in sizes else 0 for name in graph.answers
-        }
+        known = {op.name for op in graph.ops}
+        if lost := sorted((rules.on_device | rules.in_cloud) - known):
+            raise PlannerError(f"there is no op {lost[0]!r} to pin: `isthmus inspect` lists them")
+        raw = {name: size.raw_bytes for name, size in sizes.items()}
+        self.problem = Problem(
+            graph=graph,
+            device_s=_times(graph, device, "device", rules.in_cloud),
+            cloud_s=_times(graph, cloud, "cloud", rules.on_device),
+            ways={name: self._ways_of(sizes.get(name), name) for name in graph.consumers},
+            answer_bytes={name: raw.get(name, 0) for name in graph.answers},
+            weight_bytes=tuple(op.weight_bytes for op in _in_order(graph, device)),
+            live_bytes=_live(graph, raw),
+        )
 
-    def keep(self, names: Sequence[str]) -> None:
-        """Forbid the tensors *names* to leave the device."""
-        self._kept |= set(names)
-
-    @property
-    def trip_s(self) -> float:
-        """Paid once by a plan that uses the link: the round trip, and the software's extra time."""
-        return self.link.rtt_s + max(self.device.remote_s - self.device.local_s, 0.0)
-
-    @property
-    def stay_s(self) -> float:
-        """Paid by the device alone: the software's extra time where that is the slower way."""
-        return max(self.device.local_s - self.device.remote_s, 0.0)
-
-    @property
-    def software_s(self) -> float:
-        """Paid by every plan, whatever it does."""
-        return min(self.device.local_s, self.device.remote_s)
-
-    def best_way(self, name: str, up_bps: float) -> Way | None:
-        """The cheapest way for a tensor to cross, None if there is none."""
-        return min(self._ways[name], key=lambda way: (way.seconds(up_bps), way.codec), default=None)
+    def latency(self, up_bps: float) -> Rates:
+        return self.world.latency().at(up_bps)
 
     def way(self, name: str, codec: str) -> Way | None:
         """How a tensor crosses with *codec*, None if it cannot."""
-        return next((way for way in self._ways[name] if way.codec == codec), None)
-
-    def prices(self, up_bps: float) -> Prices:
-        """What the solver needs, in seconds, at *up_bps* bytes per second."""
-        crossing = {}
-        for name in self.graph.consumers:
-            way = self.best_way(name, up_bps)
-            if way is None or name in self._kept:
-                crossing[name] = math.inf
-            else:
-                crossing[name] = way.seconds(up_bps)
-        return Prices(
-            device=self._device_s,
-            cloud=self._cloud_s,
-            crossing=crossing,
-            answer={name: n / self.link.down_bps for name, n in self._answer_bytes.items()},
-            round_trip=self.trip_s,
-            stay=self.stay_s,
-        )
+        return next((way for way in self.problem.ways[name] if way.codec == codec), None)
 
     def plan(
         self,
@@ -121,57 +103,58 @@ class Costs:
         id_: str | None = None,
         codec: str | None = None,
     ) -> Plan:
-        """The plan that *head* makes, each tensor with its best codec or with *codec*.
+        """The plan that *head* makes, each tensor with its fastest codec or with *codec*.
 
         Raises:
             PlannerError: a boundary tensor cannot cross, or not with *codec*.
         """
-        crossing, encode_s, decode_s = [], 0.0, 0.0
-        boundary = self.graph.boundary(head) if len(head) < len(self.graph.ops) else ()
-        for name in boundary:
-            way = self.best_way(name, up_bps) if codec is None else self.way(name, codec)
+        crossing = {}
+        for name in self.problem.boundary(head):
+            way = self.problem.best_way(name, self.latency(up_bps)) if codec is None else None
+            way = way or (self.way(name, codec) if codec is not None else None)
             if way is None:
                 raise PlannerError(f"the tensor {name!r} cannot cross the link as {codec}")
-            crossing.append(Crossing(tensor=name, codec=way.codec, bytes=way.nbytes))
-            encode_s += way.encode_s
-            decode_s += way.decode_s
-        everywhere = range(len(self.graph.ops))
-        overhead = self.device.remote_s if crossing else self.device.local_s
+            crossing[name] = way
+        return self.plan_of(self.problem.use(head, crossing), id_=id_)
+
+    def plan_of(self, chosen: Chosen, *, id_: str | None = None, drop: float | None = None) -> Plan:
+        """What the solvers chose, as a plan for people and devices."""
+        crossing = tuple(
+            Crossing(tensor=name, codec=way.codec, bytes=way.nbytes)
+            for name, way in chosen.crossing.items()
+        )
+        world, ops = self.world, self.graph.ops
         return Plan(
             id=id_ or _name(crossing),
-            crossing=tuple(crossing),
-            ops_on_device=sum(not op.is_step for i, op in enumerate(self.graph.ops) if i in head),
-            ops=sum(not op.is_step for op in self.graph.ops),
-            device_s=math.fsum(self._device_s[i] for i in everywhere if i in head),
-            encode_s=encode_s,
-            decode_s=decode_s,
-            cloud_s=math.fsum(self._cloud_s[i] for i in everywhere if i not in head),
-            download_bytes=sum(
-                n
-                for name, n in self._answer_bytes.items()
-                if crossing
-                and name in self.graph.producer
-                and self.graph.producer[name] not in head
-            ),
-            overhead_s=overhead,
-            refused=self._refused(crossing),
+            crossing=crossing,
+            ops_on_device=sum(not op.is_step for i, op in enumerate(ops) if i in chosen.head),
+            ops=sum(not op.is_step for op in ops),
+            device_s=chosen.device_s,
+            encode_s=chosen.encode_s,
+            decode_s=chosen.decode_s,
+            cloud_s=chosen.cloud_s,
+            download_bytes=chosen.download_bytes,
+            overhead_s=world.remote_s if crossing else world.local_s,
+            wait_s=world.load.wait_s if crossing else 0.0,
+            device_bytes=chosen.device_bytes,
+            drop=drop,
+            refused=self.refused(crossing),
         )
 
-    def _refused(self, crossing: Sequence[Crossing]) -> str:
+    def refused(self, crossing: Sequence[Crossing]) -> str:
+        """Why a plan with these tensors is no candidate, empty where it is one."""
         for each in crossing:
-            if each.tensor in self._kept:
+            if each.tensor in self.rules.kept:
                 return "the raw input may not leave the device"
-            if codecs.parse(each.codec).lossy and each.codec not in self._accepted:
+            if (each.tensor, each.codec) in self.rules.banned:
+                return f"{each.codec} changes too many answers"
+            if codecs.parse(each.codec).lossy and each.codec not in self.rules.accepted:
                 return f"{each.codec} may change the answer"
         return ""
 
-    def _ways_of(
-        self, size: TensorSize | None, allowed: Sequence[str], name: str
-    ) -> tuple[Way, ...]:
-        if size is None or not self.graph.info(name).crosses:
+    def _ways_of(self, size: TensorSize | None, name: str) -> tuple[Way, ...]:
+        if size is None or not self.graph.info(name).crosses or name in self.rules.kept:
             return ()
-        here = {rate.codec: rate for rate in self.device.codecs}
-        there = {rate.codec: rate for rate in self.cloud.codecs}
         free = CodecRate(
             codec="raw",
             encode_fixed_s=0.0,
@@ -179,6 +162,7 @@ class Costs:
             decode_fixed_s=0.0,
             decode_per_byte_s=0.0,
         )
+        here, there = self._here, self._there
         return tuple(
             Way(
                 codec=codec,
@@ -187,11 +171,33 @@ class Costs:
                 decode_s=there.get(codec, free).decode_s(size.raw_bytes),
             )
             for codec, nbytes in size.coded_bytes.items()
-            if codec in allowed and (codec == "raw" or (codec in here and codec in there))
+            if codec in self.rules.codecs
+            and (name, codec) not in self.rules.banned
+            and (codec == "raw" or (codec in here and codec in there))
         )
 
 
-def _times(graph: Graph, profile: Profile, which: str) -> tuple[float, ...]:
+def plain_world(link: Link, device: Profile) -> World:
+    """Only a link and what the profile knows: an idle cloud, no power figures, the list price."""
+    return World(
+        link=link,
+        load=Load(),
+        local_s=device.local_s,
+        remote_s=device.remote_s,
+        busy_w=None,
+        radio=None,
+        tariff=LAMBDA_1_GB,
+    )
+
+
+def _in_order(graph: Graph, profile: Profile) -> list[OpTime]:
+    ops = {op.name: op for op in profile.ops}
+    return [ops[op.name] for op in graph.ops]
+
+
+def _times(
+    graph: Graph, profile: Profile, which: str, elsewhere: Collection[str]
+) -> tuple[float, ...]:
     times: Mapping[str, float] = {op.name: op.seconds for op in profile.ops}
     missing = [op.name for op in graph.ops if op.name not in times]
     if missing:
@@ -199,7 +205,29 @@ def _times(graph: Graph, profile: Profile, which: str) -> tuple[float, ...]:
             f"the {which}'s profile is of another model or version: it lacks the op "
             f"{missing[0]!r}; profile this model again"
         )
-    return tuple(times[op.name] for op in graph.ops)
+    return tuple(math.inf if op.name in elsewhere else times[op.name] for op in graph.ops)
+
+
+def _live(graph: Graph, raw_bytes: Mapping[str, int]) -> tuple[int, ...]:
+    """Bytes alive while each op runs, when all run in order and each tensor goes with its last use.
+
+    A tensor that the profile has no size for counts by its shape, and as nothing where that is not
+    fixed either.
+    """
+    change = [0] * (len(graph.ops) + 1)
+    for name, info in graph.tensors.items():
+        size = raw_bytes.get(name, info.nbytes or 0)
+        begins = graph.producer.get(name, 0)
+        ends = max(graph.consumers.get(name, ()), default=begins)
+        if name in graph.answers:
+            ends = len(graph.ops) - 1
+        change[begins] += size
+        change[ends + 1] -= size
+    out, alive = [], 0
+    for step in change[:-1]:
+        alive += step
+        out.append(alive)
+    return tuple(out)
 
 
 def _name(crossing: Sequence[Crossing]) -> str:

@@ -56,9 +56,9 @@ def explain_plan(document: PlanDocument) -> Group:
         )
     certificate = document.certificate
     proof = Text(
-        f"certificate: re-costed {_ms(certificate.cost_s)} ms = minimum cut "
-        f"{_ms(certificate.cut_value_s)} ms (rounding {certificate.resolution_s * 1e6:.3f} us); "
-        f"runner-up {document.runner_up}"
+        f"certificate: re-costed {certificate.cost:.6g} {certificate.unit}, and by "
+        f"{certificate.method} nothing is below {certificate.bound:.6g} {certificate.unit} "
+        f"(rounding {certificate.resolution:.1g}); runner-up {document.runner_up}"
     )
     notes = [Text(f"* {document.choice}: {document.reason}"), proof]
     notes += [Text(f"{p.id} is no candidate: {p.refused}") for p in document.plans if p.refused]

@@ -48,6 +48,13 @@ class Link:
         if not all(0 <= time_s < math.inf for time_s in (self.rtt_s, self.jitter_s)):
             raise ValueError(f"times must be 0 or more and finite, got {self}")
 
+    def bandwidth_at(self, quantile: float) -> float:
+        """Bytes per second that the uplink falls short of in *quantile* of the time.
+
+        Only a trace knows; a link of fixed figures has its one bandwidth.
+        """
+        return self.up_bps if self.trace is None else read_trace(self.trace).quantile_bps(quantile)
+
     def __str__(self) -> str:
         return f"{self.name}: {self.up_bps * 8 / 1e6:.3g} Mbps up, {self.rtt_s * 1e3:.3g} ms"
 

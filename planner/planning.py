@@ -1,190 +1,175 @@
 """The planner's question and answer: which cut, over which link, and why."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
-from planner.costs import Costs
-from planner.errors import NoFeasiblePlan, PlannerError
+import msgspec
+
+from planner.baselines import baselines
+from planner.costs import Costs, Rules
+from planner.energy import RADIOS, Radio
+from planner.errors import PlannerError
+from planner.judging import Judge, Verdicts
+from planner.limits import Limit, Limits, choose, choose_slowest, limits_of, none_left
 from planner.links import Link
+from planner.loads import Load
 from planner.model import Model
-from planner.plans import SCHEMA, Certificate, LinkFigures, Plan, PlanDocument, Range
+from planner.objectives import UNITS, Name, World
+from planner.plans import PlanDocument
 from planner.profiles import Profile
-from planner.solve.frontier import Stretch, frontier
-from planner.solve.mincut import Solution, min_cut
-from planner.steps import SOURCE
+from planner.rates import Rates
+from planner.solve.problem import Chosen
+from planner.solve.throughput import best_mixture
+from planner.tables import line_table, stage_table
+from planner.tariffs import LAMBDA_1_GB, Tariff
+from planner.writing import Found, write
+from protos import codecs as wire_codecs
 
 LOSSLESS = ("raw", "raw+zstd")
-SLOWEST_BPS, FASTEST_BPS = 0.05e6 / 8, 1000e6 / 8
-"""The table's ends, bytes per second: 0.05 to 1000 Mbps, and the choice's own if further out."""
+SHOWN = ("jpeg:90",)
+"""The lossy baseline that is always shown, so that nobody wonders; a candidate only if judged."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Priced:
-    """A plan as a line over ``1/bandwidth``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """Watts that the device's processor draws above idle while it works, and its radio.
 
-    plan: Plan
-    fixed_s: float
-    slope: float
+    Without a radio the one that the link is named after is taken (3G, LTE, WiFi).
+    """
+
+    busy_w: float
+    radio: Radio | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.busy_w < math.inf:
+            raise PlannerError(f"the device's power is {self.busy_w} W: it must be above 0")
 
 
-def plan(
+def plan(  # noqa: PLR0913  a question has this many parts, each with a default
     model: Model,
     device: Profile,
     cloud: Profile,
     link: Link,
     *,
+    objective: Name = "latency",
     codecs: Sequence[str] = LOSSLESS,
+    limits: Limits = Limits(),  # noqa: B008  frozen
     raw_input_may_leave: bool = True,
-    slo_s: float | None = None,
+    on_device: Collection[str] = (),
+    in_cloud: Collection[str] = (),
+    judge: Judge | None = None,
+    accuracy_drop: float = 0.0,
+    load: Load = Load(),  # noqa: B008  frozen
+    power: Power | None = None,
+    tariff: Tariff = LAMBDA_1_GB,
 ) -> PlanDocument:
-    """The cut of least latency at *link*'s bandwidth, with its certificate and the plan table.
+    """The best cut at *link*'s bandwidth, with its certificate and the plan table.
 
     Args:
         model: what :func:`planner.read` returned.
         device: the model's profile on the device.
         cloud: its profile in the cloud.
         link: what lies between them.
-        codecs: what a tensor may cross with; only codecs that change no answer by default.
+        objective: what is to be least; for throughput, the slowest stage with frames in flight.
+        codecs: what a tensor may cross with. A lossy codec that is named here is accepted as it is.
+        limits: what the plan must keep to, at *link*'s own figures.
         raw_input_may_leave: whether the sensor's own message may be sent.
-        slo_s: a latency that the plan must meet.
+        on_device: names of ops that must run on the device.
+        in_cloud: names of ops that must run in the cloud.
+        judge: tells how much accuracy a lossy crossing costs, as measured; with it every codec of
+            the profiles is a candidate, and each that the answer wants to use is judged first.
+        accuracy_drop: the most accuracy that a judged crossing may cost.
+        load: what the cloud's gateway reports of its queue and its cold starts.
+        power: the device's power, which energy needs.
+        tariff: the cloud's prices.
 
     Raises:
-        PlannerError: the profiles are not of this model.
-        NoFeasiblePlan: nothing meets *slo_s*.
+        PlannerError: the profiles are not of this model, or a figure that is needed is missing.
+        NoFeasiblePlan: nothing keeps to the limits; the message names the limit and what would do.
     """
+    _check(model, device, cloud, objective)
+    if objective == "energy" or math.isfinite(limits.energy_j):
+        _check_power(power, link)
+    world = World(
+        link=link,
+        load=load,
+        local_s=device.local_s,
+        remote_s=device.remote_s,
+        busy_w=power.busy_w if power else None,
+        radio=(power.radio or RADIOS.get(link.name)) if power else None,
+        tariff=tariff,
+    )
+    every = tuple(dict.fromkeys((*codecs, *(rate.codec for rate in device.codecs))))
+    usable = every if judge else tuple(codecs)
+    verdicts = Verdicts(judge, accuracy_drop, accepted=codecs)
+    wide = Costs(model.graph, device, cloud, world, Rules(codecs=(*every, *SHOWN)))
+    rules = Rules(
+        codecs=usable,
+        accepted=frozenset(usable),
+        kept=frozenset() if raw_input_may_leave else frozenset(model.source),
+        on_device=frozenset(on_device),
+        in_cloud=frozenset(in_cloud),
+    )
+    lossy = [c for c in every if wire_codecs.parse(c).lossy] if judge else SHOWN
+    others = baselines(model, wide, lossy)
+    bans = verdicts.bans([each.crossing for each in others])
+    while True:
+        costs = Costs(model.graph, device, cloud, world, replace(rules, banned=bans))
+        found = _solve(costs, objective, limits_of(limits, world))
+        grown = verdicts.bans([costs.plan_of(each).crossing for each in found.every])
+        if grown == bans:
+            break
+        bans = grown
+    known = [msgspec.structs.replace(p, refused=costs.refused(p.crossing)) for p in others]
+    return write(model, costs, found, known, verdicts, objective)
+
+
+def _check(model: Model, device: Profile, cloud: Profile, objective: Name) -> None:
     for which, profile in (("device", device), ("cloud", cloud)):
         if profile.digest != model.digest:
             raise PlannerError(
                 f"the {which}'s profile is of {profile.model} with other bytes than this "
                 f"{model.name}: profile this model again"
             )
-    kept = () if raw_input_may_leave else model.source
-    costs = Costs(model.graph, device, cloud, link, codecs, accepted=codecs)
-    costs.keep(kept)
-    solution = min_cut(model.graph, costs.prices(link.up_bps))
-    stretches = _table(model, costs, link)
-    best = costs.plan(solution.head, link.up_bps)
-    plans = {best.id: best}
-    for stretch in stretches:
-        plans.setdefault(stretch.line.plan.id, stretch.line.plan)
-    wide = Costs(model.graph, device, cloud, link, (*codecs, "jpeg:90"), accepted=codecs)
-    wide.keep(kept)
-    baselines = _baselines(model, wide, link)
-    known = {p.crossing: p.id for p in baselines}
-    rename = {p.id: known[p.crossing] for p in plans.values() if p.crossing in known}
-    every = [*baselines, *(p for p in plans.values() if p.id not in rename)]
-    choice = rename.get(best.id, best.id)
-    total = {p.id: p.total_s(link.up_bps, link.rtt_s, link.down_bps) for p in every}
-    if slo_s is not None and total[choice] > slo_s:
-        raise NoFeasiblePlan(
-            f"no cut meets {slo_s * 1e3:.0f} ms over {link.name}: the best needs "
-            f"{total[choice] * 1e3:.0f} ms; allow that or a faster link"
+    if objective not in UNITS:
+        raise PlannerError(f"there is no objective {objective!r}: it is one of {', '.join(UNITS)}")
+
+
+def _check_power(power: Power | None, link: Link) -> None:
+    if power is None:
+        raise PlannerError(
+            "energy needs the device's power above idle, as measured at its plug: give "
+            "--device-power 3.5W"
         )
-    others = [p for p in every if p.id != choice and not p.refused]
-    runner_up = min(others, key=lambda p: total[p.id], default=best).id
-    return PlanDocument(
-        schema=SCHEMA,
-        model=model.name,
-        digest=model.digest,
-        objective="latency",
-        link=LinkFigures(
-            name=link.name, up_bps=link.up_bps, down_bps=link.down_bps, rtt_s=link.rtt_s
-        ),
-        choice=choice,
-        runner_up=runner_up,
-        certificate=_certificate(solution, costs.software_s),
-        plans=tuple(every),
-        baselines=tuple(p.id for p in baselines),
-        table=_ranges(stretches, rename),
-        reason=_reason(next(p for p in every if p.id == choice), every, total),
-    )
-
-
-def _table(model: Model, costs: Costs, link: Link) -> tuple[Stretch[_Priced], ...]:
-    def best(x: float) -> _Priced:
-        found = costs.plan(min_cut(model.graph, costs.prices(1 / x)).head, 1 / x)
-        return _Priced(
-            found,
-            found.fixed_s(rtt_s=link.rtt_s, down_bps=link.down_bps),
-            float(found.upload_bytes),
+    if power.radio is None and link.name not in RADIOS:
+        raise PlannerError(
+            f"energy needs the radio of the link {link.name}, and it has no radio that we know: "
+            f"give --radio {'|'.join(RADIOS)}"
         )
 
-    fast, slow = max(FASTEST_BPS, link.up_bps), min(SLOWEST_BPS, link.up_bps)
-    return frontier(best, 1 / fast, 1 / slow)
 
+def _solve(costs: Costs, objective: Name, limits: tuple[Limit, ...]) -> Found:
+    problem, world = costs.problem, costs.world
+    up_bps = world.link.up_bps
+    goal = world.objective(objective)
+    if objective != "throughput":
+        choice = choose(problem, goal.at(up_bps), limits)
+        if choice is None:
+            raise none_left(problem, goal.at(up_bps), limits)
+        table = line_table(problem, goal, limits, up_bps)
+        return Found(limits=limits, choice=choice, table=table, mixture=None)
+    stages = world.stages(up_bps)
+    choice = choose_slowest(problem, stages, limits)
+    if choice is None:
+        raise none_left(problem, goal.at(up_bps), limits)
 
-def _ranges(stretches: Sequence[Stretch[_Priced]], rename: dict[str, str]) -> tuple[Range, ...]:
-    ids = [rename.get(s.line.plan.id, s.line.plan.id) for s in stretches]
-    return tuple(
-        Range(from_bps=1 / stretch.high, to_bps=1 / stretch.low, plan=id_)
-        for stretch, id_ in reversed(list(zip(stretches, ids, strict=True)))
-    )
+    def best(rates: Rates) -> Chosen:
+        found = choose(problem, rates, limits)
+        assert found is not None  # the choice keeps to the limits
+        return found.chosen
 
-
-def _baselines(model: Model, costs: Costs, link: Link) -> list[Plan]:
-    """The honest others: all on the device, and the cloud alone with each form of the input."""
-    graph = model.graph
-    out = [costs.plan(frozenset(range(len(graph.ops))), link.up_bps, id_="device-only")]
-
-    def cloud_only(id_: str, tensors: Sequence[str], codec: str) -> None:
-        head, _ = graph.needed(tensors, ())
-        found = frozenset(head)
-        possible = all(costs.way(name, codec) for name in tensors)
-        if possible and set(graph.boundary(found)) == set(tensors):
-            out.append(costs.plan(found, link.up_bps, id_=id_, codec=codec))
-
-    if SOURCE in model.source and model.steps:
-        uint8 = [
-            op.outputs[0]
-            for op in graph.ops
-            if op.is_step and graph.info(op.outputs[0]).datatype == "UINT8"
-        ]
-        rest = [name for name in model.source if name != SOURCE]
-        cloud_only("cloud-fp32", [info.name for info in model.inputs], "raw")
-        cloud_only("cloud-uint8", [uint8[-1], *rest], "raw")
-        cloud_only("cloud-jpeg", [*model.source], "raw")
-        if not rest:
-            cloud_only("cloud-jpeg90", [uint8[-1]], "jpeg:90")
-    else:
-        cloud_only("cloud-only", [*model.source], "raw")
-    return out
-
-
-def _certificate(solution: Solution, software_s: float) -> Certificate:
-    return Certificate(
-        cost_s=solution.cost + software_s,
-        cut_value_s=solution.cut_value + software_s,
-        resolution_s=solution.resolution,
-    )
-
-
-def _reason(choice: Plan, every: Sequence[Plan], total: dict[str, float]) -> str:
-    """One or two sentences: what was chosen, and against what."""
-    single = [p for p in every if p.kind != "split" and p.id != choice.id and not p.refused]
-    other = min(single, key=lambda p: total[p.id], default=None)
-    against = ""
-    if other is not None and total[choice.id] > 0:
-        against = f"; {other.id} would take {total[other.id] / total[choice.id]:.2f}x as long"
-    if choice.kind == "split":
-        names = ", ".join(c.tensor for c in choice.crossing)
-        return f"split: {choice.upload_bytes / 1e3:.0f} kB cross at {names}{against}"
-    best_split = min(
-        (total[p.id] for p in every if p.kind == "split" and not p.refused), default=math.inf
-    )
-    split = (
-        f"; the best split on the table would take {best_split / total[choice.id]:.2f}x as long"
-        if math.isfinite(best_split) and total[choice.id] > 0
-        else "; no split is best at any bandwidth on the table"
-    )
-    if choice.kind == "edge":
-        return (
-            f"do not split: the device alone needs {total[choice.id] * 1e3:.0f} ms, "
-            f"less than sending anything{against}{split}"
-        )
-    names = ", ".join(c.tensor for c in choice.crossing)
-    what = "the message as it came" if names == SOURCE else names
-    return (
-        f"do not split: {what} ({choice.upload_bytes / 1e3:.0f} kB) is in the cloud sooner than "
-        f"the device could do more{against}{split}"
-    )
+    mixture = best_mixture(stages, best)
+    candidates = [choice.chosen, *(chosen for chosen, _ in mixture.shares)]
+    table = stage_table(problem, world, limits, candidates)
+    return Found(limits=limits, choice=choice, table=table, mixture=mixture)

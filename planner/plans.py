@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from planner.errors import PlannerError
+from planner.loads import Load
 from protos.documents import DocumentError, encode_json, read_json
 
 SCHEMA: Literal["isthmus.plan/1"] = "isthmus.plan/1"
@@ -29,6 +30,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     is sent as it is and nothing runs there. ``ops`` counts the network's ops, of which
     ``ops_on_device`` run before the crossing. ``refused`` says why the plan is no candidate, and
     is empty where it is one.
+
+    ``overhead_s`` is the device's own software around the request, ``wait_s`` the expected wait for
+    an instance in the cloud, ``device_bytes`` the weights of what runs on the device and the most
+    that is alive beside them. ``energy_j`` and ``usd`` are per request at the document's link, and
+    ``fps`` the frames per second with frames in flight, where they were asked for. ``drop`` is the
+    measured loss of accuracy, None where nothing lossy crosses or nothing was measured.
     """
 
     id: str
@@ -41,6 +48,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cloud_s: Seconds
     download_bytes: Bytes
     overhead_s: Seconds = 0.0
+    wait_s: Seconds = 0.0
+    device_bytes: Bytes = 0
+    energy_j: Seconds | None = None
+    usd: Seconds | None = None
+    fps: Seconds | None = None
+    drop: float | None = None
     refused: str = ""
 
     @property
@@ -54,10 +67,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return sum(crossing.bytes for crossing in self.crossing)
 
     @property
+    def remote(self) -> bool:
+        """Whether the link is used."""
+        return bool(self.crossing)
+
+    @property
+    def busy_s(self) -> float:
+        """The device's work on the model, codecs included."""
+        return self.device_s + self.encode_s
+
+    @property
+    def served_s(self) -> float:
+        """The cloud's work, codecs included."""
+        return self.cloud_s + self.decode_s
+
+    @property
     def compute_s(self) -> float:
         """Everything but the link."""
-        parts = (self.device_s, self.encode_s, self.decode_s, self.cloud_s, self.overhead_s)
-        return sum(parts)
+        return self.busy_s + self.served_s + self.overhead_s + self.wait_s
 
     def fixed_s(self, *, rtt_s: float, down_bps: float) -> float:
         """What does not depend on the uplink's bandwidth."""
@@ -93,20 +120,45 @@ class LinkFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The choice re-costed from the prices, and the minimum cut's own value: they agree."""
+    """The choice re-costed from the prices, and what nothing can cost less than, in *unit*.
 
-    cost_s: float
-    cut_value_s: float
-    resolution_s: float
+    With a minimum cut the two agree to within ``resolution``, the rounding of all prices together;
+    with an integer programme their difference is the gap that the solver left.
+    """
+
+    method: Literal["minimum cut", "integer programme"]
+    unit: str
+    cost: Seconds
+    bound: Seconds
+    resolution: Seconds = 0.0
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of the frames in flight, this share follows the plan."""
+
+    plan: str
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Mixture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Several plans side by side, for frames in flight; no mixture passes ``most_fps``."""
+
+    shares: tuple[Share, ...]
+    fps: Seconds
+    most_fps: Seconds
 
 
 class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The choice for one link, every other plan worth naming, and the table over bandwidth."""
+    """The choice for one link, every other plan worth naming, and the table over bandwidth.
+
+    ``gain`` is the better of the device alone and the cloud alone over the choice (1.3: it takes
+    1.3 times as long, as much energy, as much money); ``limits`` say what the plan had to keep to.
+    """
 
     schema: Literal["isthmus.plan/1"]
     model: str
     digest: str
-    objective: Literal["latency"]
+    objective: Literal["latency", "energy", "cost", "throughput"]
     link: LinkFigures
     choice: str
     runner_up: str
@@ -115,6 +167,10 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     baselines: tuple[str, ...]
     table: tuple[Range, ...]
     reason: str
+    gain: Seconds = 1.0
+    limits: tuple[str, ...] = ()
+    load: Load = Load()
+    mixture: Mixture | None = None
 
     def plan(self, id_: str) -> Plan:
         """The plan of that name.
@@ -134,7 +190,8 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         The table holds for the round trip it was made for; at another the plans that it knows are
         priced anew.
         """
-        if rtt_s is None or abs(rtt_s - self.link.rtt_s) <= 0.1 * self.link.rtt_s:
+        same = rtt_s is None or abs(rtt_s - self.link.rtt_s) <= 0.1 * self.link.rtt_s
+        if rtt_s is None or same or self.objective != "latency":
             for range_ in self.table:
                 if up_bps < range_.to_bps:
                     return self.plan(range_.plan)
@@ -156,10 +213,10 @@ def read_plan(path: Path) -> PlanDocument:
         raise PlannerError(str(error)) from error
     if not document.table:
         raise PlannerError(f"plan {path} is not valid: the table is empty")
-    for name in (document.choice, document.runner_up, *document.baselines):
+    shares = document.mixture.shares if document.mixture else ()
+    named = (document.choice, document.runner_up, *document.baselines)
+    for name in (*named, *(r.plan for r in document.table), *(s.plan for s in shares)):
         document.plan(name)
-    for range_ in document.table:
-        document.plan(range_.plan)
     return document
 
 

@@ -28,6 +28,7 @@ class OpTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: str
     kind: str
     seconds: Seconds
+    weight_bytes: Bytes = 0
 
 
 class CodecRate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

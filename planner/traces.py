@@ -5,12 +5,16 @@ the trace ends it starts again. Source: Netravali et al., USENIX ATC 2015, ``mm-
 """
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from planner.errors import LinkError
 
 PACKET_BYTES = 1500
+WINDOW_S = 1.0
+"""Over less than this a cellular link's packets come in bursts rather than at a bandwidth."""
+
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """Far above any recorded trace, so that a wrong path does not fill the memory."""
 
@@ -41,6 +45,22 @@ class Trace:
     def average_bps(self) -> float:
         """Bytes per second over one period."""
         return len(self.opportunities_ms) * PACKET_BYTES / self.period_s
+
+    def windows_bps(self, window_s: float = WINDOW_S) -> tuple[float, ...]:
+        """Bytes per second in each window of one period; the last, cut short, is left out."""
+        count = max(1, math.floor(self.period_s / window_s))
+        packets = [0] * count
+        for time_ms in self.opportunities_ms:
+            at = int(time_ms / 1000 / window_s)
+            if at < count:
+                packets[at] += 1
+        return tuple(n * PACKET_BYTES / window_s for n in packets)
+
+    def quantile_bps(self, quantile: float, window_s: float = WINDOW_S) -> float:
+        """What the trace falls short of in *quantile* of its windows, at least one packet each."""
+        windows = sorted(self.windows_bps(window_s))
+        at = min(int(quantile * len(windows)), len(windows) - 1)
+        return max(windows[at], PACKET_BYTES / window_s)
 
 
 def read_trace(path: Path) -> Trace:

@@ -66,4 +66,5 @@ def minimum_cut(
     left.eliminate_zeros()
     near = np.zeros(nodes, dtype=bool)
     near[breadth_first_order(left, source, return_predecessors=False)] = True
-    return Cut(near=near, value=result.flow_value / scale, resolution=len(capacities) / scale)
+    value = float(result.flow_value / scale)
+    return Cut(near=near, value=value, resolution=float(len(capacities) / scale))

@@ -9,14 +9,15 @@ Source: Huangfu and Hall 2018 (HiGHS); closures as in :mod:`planner.solve.mincut
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.optimize import LinearConstraint, OptimizeResult, milp
 from scipy.sparse import csr_array
 
-from planner.rates import Rates
+from planner.rates import Rates, Use
 from planner.solve.problem import Chosen, Problem, Way
 
 TIME_LIMIT_S = 30.0
@@ -25,6 +26,16 @@ TIME_LIMIT_S = 30.0
 _SLACK = 1e-6
 _INFEASIBLE = 2
 """HiGHS's status, as scipy's ``milp`` reports it."""
+
+
+class Measured(Use, Protocol):
+    """What limits are held against: a plan's use, its bytes on the device, what crosses."""
+
+    @property
+    def device_bytes(self) -> int: ...
+
+    @property
+    def crossing(self) -> Sized: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +50,7 @@ class Limits:
     device_bytes: float = math.inf
     tensors: float = math.inf
 
-    def kept_by(self, chosen: Chosen) -> bool:
+    def kept_by(self, chosen: Measured) -> bool:
         return (
             all(rates.of(chosen) <= most * (1 + _SLACK) for rates, most in self.rates)
             and chosen.device_bytes <= self.device_bytes

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-from planner.rates import Rates
+from planner.rates import Rates, Use
 from planner.solve.problem import Chosen
 
 TOLERANCE = 1e-6
@@ -62,7 +62,7 @@ def best_mixture(resources: Sequence[Rates], best: Callable[[Rates], Chosen]) ->
     return Mixture(shares=tuple(used), seconds=seconds, bound=bound)
 
 
-def slowest_s(resources: Sequence[Rates], chosen: Chosen) -> float:
+def slowest_s(resources: Sequence[Rates], chosen: Use) -> float:
     """Seconds of a plan's slowest stage: one over its frames per second."""
     return max(rates.of(chosen) for rates in resources)
 

@@ -59,7 +59,7 @@ def _document(digest: str) -> PlanDocument:
         link=LinkFigures(name="LTE", up_bps=731_250.0, down_bps=731_250.0, rtt_s=0.005),
         choice="plan-1",
         runner_up="cloud-jpeg",
-        certificate=Certificate(cost_s=0.02, cut_value_s=0.02, resolution_s=1e-9),
+        certificate=Certificate(method="minimum cut", unit="s", cost=0.02, bound=0.02),
         plans=(
             a_plan("device-only", device_s=0.040, cloud_s=0.0, ops=5),
             a_plan("plan-1", split, device_s=0.010, cloud_s=0.004, ops=2),

@@ -64,7 +64,7 @@ def test_a_limit_that_cannot_be_met_is_a_no(tiny: Path, profile: Path) -> None:
         *("--link", "3G", "--device-speed", "0.0001", "--slo", "1ms"),
     )
     assert done.returncode == 1
-    assert "no cut meets 1 ms over 3G" in done.stderr
+    assert "no plan keeps latency at most 1 ms" in done.stderr
 
 
 def test_bad_input_is_one_sentence_and_exit_2(tiny: Path, profile: Path, tmp_path: Path) -> None:

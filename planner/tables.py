@@ -1,0 +1,97 @@
+"""The plan table: which plan is best at which uplink bandwidth."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from planner.limits import Limit, choose, choose_slowest
+from planner.objectives import Objective, World
+from planner.solve.frontier import frontier
+from planner.solve.problem import Chosen, Problem
+from planner.solve.throughput import slowest_s
+
+SLOWEST_BPS, FASTEST_BPS = 0.05e6 / 8, 1000e6 / 8
+"""The table's ends, bytes per second: 0.05 to 1000 Mbps, and the choice's own if further out."""
+
+PROBES_BPS = tuple(mbps * 1e6 / 8 for mbps in (0.1, 0.3, 1, 3, 10, 30, 100, 300))
+"""Where the slowest stage is minimised anew, so that its table has plans to choose among."""
+
+_NARROW = 1.0001
+
+Row = tuple[float, float, Chosen]
+"""From and to (bytes per second), and the best between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    chosen: Chosen
+    fixed_s: float
+    slope: float
+
+
+def line_table(
+    problem: Problem, goal: Objective, limits: Sequence[Limit], up_bps: float
+) -> tuple[Row, ...]:
+    """Every best plan over all bandwidths, exactly, in order of bandwidth.
+
+    A plan costs a fixed part and a part in proportion to one over the bandwidth, whatever the
+    objective. Limits are held at the link's own figures, so that the same plans are allowed
+    everywhere.
+    """
+
+    def best(pace: float) -> _Line:
+        found = choose(problem, goal.at(1 / pace), limits)
+        assert found is not None  # the same plans are allowed at every bandwidth
+        chosen = found.chosen
+        return _Line(chosen, goal.fixed.of(chosen), goal.pace.of(chosen))
+
+    low, high = _ends(up_bps)
+    stretches = frontier(best, 1 / high, 1 / low)
+    return tuple((1 / each.high, 1 / each.low, each.line.chosen) for each in reversed(stretches))
+
+
+def stage_table(
+    problem: Problem, world: World, limits: Sequence[Limit], known: Sequence[Chosen]
+) -> tuple[Row, ...]:
+    """The same for the slowest stage: the best of *known* and of what is best at each probe.
+
+    A slowest stage is no line over the bandwidth. Each probe is exact; between them a plan that is
+    best at none can be missed.
+    """
+    candidates = list(known)
+    for up_bps in PROBES_BPS:
+        found = choose_slowest(problem, world.stages(up_bps), limits)
+        if found is not None and found.chosen not in candidates:
+            candidates.append(found.chosen)
+
+    def best(up_bps: float) -> Chosen:
+        return min(candidates, key=lambda each: slowest_s(world.stages(up_bps), each))
+
+    low, high = _ends(world.link.up_bps)
+    steps = 200
+    grid = [low * (high / low) ** (i / steps) for i in range(steps + 1)]
+    rows: list[Row] = []
+    for start, end in pairwise(grid):
+        for piece in _parted(best, start, end):
+            if rows and rows[-1][2] == piece[2]:
+                rows[-1] = (rows[-1][0], piece[1], piece[2])
+            else:
+                rows.append(piece)
+    return tuple(rows)
+
+
+def _parted(best: Callable[[float], Chosen], start: float, end: float) -> list[Row]:
+    """One row, or two with the place between where the best changes."""
+    first, last = best(start), best(end)
+    if first == last:
+        return [(start, end, first)]
+    low, high = start, end
+    while high / low > _NARROW:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if best(middle) == first else (low, middle)
+    return [(start, high, first), (high, end, last)]
+
+
+def _ends(up_bps: float) -> tuple[float, float]:
+    return min(SLOWEST_BPS, up_bps), max(FASTEST_BPS, up_bps)
