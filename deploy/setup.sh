@@ -57,6 +57,11 @@ if [ ${#missing[@]} -gt 0 ]; then
     require "${missing[*]}" "${missing[@]}"
 fi
 
+# Reports are looked at in a real browser; where there is none its tests are skipped, and say so.
+if ! has chromium && ! has chromium-browser && ! has google-chrome && may_install; then
+    system_packages chromium || say "no chromium to be had here: reports are not tested in a browser"
+fi
+
 stamp=.venv/.complete
 if [ -f "$stamp" ] && [ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt constraints.txt ] &&
     [ "$stamp" -nt testbed/model-packages.txt ]; then

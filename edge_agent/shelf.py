@@ -5,7 +5,6 @@ recomputation. Each is parted once more between the steps and the rest, because 
 long the steps took, and because then the plans that send some form of the input share one session.
 """
 
-import io
 import threading
 import time
 from collections.abc import Mapping
@@ -14,13 +13,12 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import numpy as np
-from PIL import Image
 
 from planner.errors import CutError, InputError
 from planner.model import Model, sample_inputs
 from planner.pieces import Piece
 from planner.plans import Crossing, Plan
-from planner.steps import SOURCE
+from planner.steps import SOURCE, made_up_message
 from protos.tensors import Array
 
 Arrays = Mapping[str, Array]
@@ -113,7 +111,7 @@ class Shelf:
         for tensor in tensors:
             if tensor not in model.graph.tensors:
                 raise CutError(f"{name} has no tensor {tensor!r}: the plan is of another model")
-        late = tuple(answer for answer in model.answers if _depends(model, answer, tensors))
+        late = model.late(tensors)
         early = tuple(answer for answer in model.answers if answer not in late)
         first = (*tensors, *(answer for answer in early if answer not in tensors))
         return Pieces(
@@ -130,7 +128,7 @@ class Shelf:
         graph = self._models[name].graph
         indices, _ = graph.needed(wanted, given)
         ops = [graph.ops[index] for index in indices]
-        steps = [op for op in ops if op.is_step and op.kind != "step:top_k"]
+        steps = [op for op in ops if op.is_before]
         rest = [op for op in ops if op not in steps]
         made = {tensor for op in steps for tensor in op.outputs}
         between = tuple(dict.fromkeys(t for op in rest for t in op.inputs if t in made))
@@ -160,13 +158,6 @@ def _run(piece: Piece, arrays: Arrays) -> dict[str, Array]:
     return piece.run({name: arrays[name] for name in piece.inputs})
 
 
-def _depends(model: Model, answer: str, crossing: tuple[str, ...]) -> bool:
-    """Whether *answer* is made from what crosses."""
-    indices, _ = model.graph.needed([answer], crossing)
-    read = {tensor for index in indices for tensor in model.graph.ops[index].inputs}
-    return answer in crossing or not read.isdisjoint(crossing)
-
-
 def _warm(model: Model, pieces: Pieces, warm: tuple[Piece, ...]) -> None:
     """Run what is new once: it allocates memory, and Pillow loads its plug-ins, 8 ms (2026-11)."""
     tail = pieces.tail.rest is not None and pieces.tail.rest not in warm
@@ -185,8 +176,6 @@ def _sample(model: Model) -> dict[str, Array]:
         if name in inputs:
             sample[name] = inputs[name]
         elif name == SOURCE:
-            image = io.BytesIO()
-            Image.new("RGB", (640, 480), "grey").save(image, "JPEG")
             sample[name] = np.empty(1, np.object_)
-            sample[name][0] = image.getvalue()
+            sample[name][0] = made_up_message(model.steps)
     return sample

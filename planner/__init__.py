@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from planner.model import Model, read
     from planner.planning import plan
     from planner.profiling import profile
+    from planner.splitting import split
 
-__all__ = ["Model", "plan", "profile", "read"]
+__all__ = ["Model", "plan", "profile", "read", "split"]
 
 _HOME = {
     "Model": "planner.model",
     "plan": "planner.planning",
     "profile": "planner.profiling",
     "read": "planner.model",
+    "split": "planner.splitting",
 }
 
 

@@ -3,15 +3,14 @@
 import argparse
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from planner.asking import add_flags
 from planner.errors import InputError, PlannerError, VerificationFailed
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnx
 
     from planner.model import Model
 
@@ -32,30 +31,9 @@ def mount(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     profile.set_defaults(run=run_profile)
 
     plan = _command(commands, "plan", "the best cut for a link, and why")
-    plan.add_argument("--device", type=Path, required=True, metavar="P.json")
-    plan.add_argument("--cloud", type=Path, required=True, metavar="P.json")
-    plan.add_argument("--link", required=True, metavar='NAME|"5.85Mbps,50ms"|TRACE')
-    plan.add_argument(
-        "--device-speed",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="take the device as X times as fast as its profile (0.1: a tenth)",
-    )
-    plan.add_argument(
-        "--codec",
-        action="append",
-        default=[],
-        metavar="CODEC",
-        help="also allow this codec, though its effect was not measured (int8+zstd)",
-    )
-    plan.add_argument("--slo", metavar="100ms", help="refuse a plan that is slower")
-    plan.add_argument(
-        "--no-raw-input",
-        action="store_true",
-        help="the sensor's own message must not leave the device",
-    )
+    add_flags(plan)
     plan.add_argument("-o", "--output", type=Path, metavar="PLAN.json")
+    plan.add_argument("--html", type=Path, metavar="REPORT.html", help="also write it as a page")
     plan.set_defaults(run=run_plan)
 
     split = _command(commands, "split", "head.onnx, tail.onnx, and the proof that they equal MODEL")
@@ -76,7 +54,9 @@ _SAMPLE = "a real input: an image or other sensor message, or an .npz with one a
 
 
 def run_inspect(args: argparse.Namespace) -> int:
-    from planner.explain import explain_graph, narrow_places, show
+    from planner.chart import explain_graph
+    from planner.narrow import narrow_places
+    from planner.terminal import show
 
     model = _model(args)
     if not args.json:
@@ -137,39 +117,50 @@ def run_profile(args: argparse.Namespace) -> int:
 
 
 def run_plan(args: argparse.Namespace) -> int:
-    from planner.explain import explain_plan, show
-    from planner.limits import Limits
-    from planner.links import parse_link
-    from planner.planning import LOSSLESS, plan
+    from planner import asking
+    from planner.explain import explain_plan
+    from planner.listing import explain_cascade, explain_front, explain_tiers
     from planner.plans import write_plan
-    from planner.profiles import read_profile
-    from protos import codecs
-    from protos.errors import WireError
+    from planner.terminal import show
 
-    try:
-        extra = [str(codecs.parse(text)) for text in args.codec]
-    except WireError as error:
-        raise PlannerError(str(error)) from error
-    document = plan(
-        _model(args),
-        read_profile(args.device).scaled(args.device_speed),
-        read_profile(args.cloud),
-        parse_link(args.link),
-        codecs=(*LOSSLESS, *extra),
-        raw_input_may_leave=not args.no_raw_input,
-        limits=Limits(latency_s=_seconds(args.slo)) if args.slo else Limits(),
-    )
+    model = _model(args)
+    question = asking.question(args, model, _narrate)
+    if args.tier:
+        tiers = asking.tiers(question, args.tier)
+        if args.json:
+            _print_json(tiers)
+        else:
+            show(explain_tiers(tiers))
+        return 0
+    if args.pareto:
+        points = asking.pareto(question, args.pareto)
+        if args.json:
+            _print_json({"objectives": args.pareto.split(","), "points": points})
+        else:
+            show(explain_front(args.pareto, points))
+        return 0
+    document = asking.answer(question, args)
     if args.output:
         _write(args.output, lambda path: write_plan(document, path))
+    if args.html:
+        from planner.report import write_report
+
+        _write(
+            args.html,
+            lambda path: write_report(path, document, model, question.device, question.cloud),
+        )
     if args.json:
         _print_json(document)
     else:
         show(explain_plan(document))
+        if document.cascade is not None:
+            show(explain_cascade(document.cascade))
     return 0
 
 
 def run_split(args: argparse.Namespace) -> int:
     from planner.plans import read_plan
+    from planner.splitting import split
     from planner.verify import Whole
 
     model = _model(args)
@@ -186,23 +177,23 @@ def run_split(args: argparse.Namespace) -> int:
                 f"{args.plan} says not to split the network ({document.choice}): "
                 "name a cut with --cut to split it all the same"
             )
-    head, tail = model.split(crossing)
+    written = split(model, crossing, args.output)
+    head, tail = written.head_proto, written.tail_proto
     values = _sample(model, args.sample)
     if model.steps:
         names = [info.name for info in model.inputs]
         values = model.piece(model.source, names).run(values)
     _narrate("running head and tail against the whole")
-    found = Whole(args.model, model.proto, values).against(head, tail)
-    args.output.mkdir(parents=True, exist_ok=True)
-    for name, piece in (("head.onnx", head), ("tail.onnx", tail)):
-        _write(args.output / name, partial(_save_onnx, piece))
+    found = Whole(args.model, model, values).against(head, tail)
     if args.json:
         _print_json(
             {
                 "model": model.name,
                 "cut": list(crossing),
-                "head": str(args.output / "head.onnx"),
-                "tail": str(args.output / "tail.onnx"),
+                "head": str(written.head),
+                "tail": str(written.tail),
+                "weights": None if written.weights is None else str(written.weights),
+                "split_s": written.seconds,
                 "difference": {
                     "exact": found.exact,
                     "absolute": found.absolute,
@@ -212,8 +203,10 @@ def run_split(args: argparse.Namespace) -> int:
             }
         )
     else:
-        print(f"{args.output / 'head.onnx'}: {len(head.graph.node)} nodes")
-        print(f"{args.output / 'tail.onnx'}: {len(tail.graph.node)} nodes")
+        print(f"{written.head}: {len(head.graph.node)} nodes")
+        print(f"{written.tail}: {len(tail.graph.node)} nodes")
+        if written.weights is not None:
+            print(f"{written.weights}: the weights of both")
         print(
             f"head + tail against the whole: {found.exact:g} apart unoptimised, "
             f"{found.absolute:.2g} (relative {found.relative:.2g}) optimised"
@@ -269,13 +262,13 @@ def _sample(model: "Model", path: Path | None) -> "dict[str, np.ndarray]":
     import numpy as np
 
     from planner.model import sample_inputs
-    from planner.steps import SOURCE, made_up_image
+    from planner.steps import SOURCE, made_up_message
 
     if path is None:
         _narrate("no --sample: a made-up input takes its place")
         if model.steps:
             rest = {n: v for n, v in sample_inputs(model).items() if n in model.source}
-            return {SOURCE: np.array([made_up_image()], dtype=np.object_), **rest}
+            return {SOURCE: np.array([made_up_message(model.steps)], dtype=np.object_), **rest}
         return sample_inputs(model)
     try:
         if path.suffix == ".npz":
@@ -284,25 +277,13 @@ def _sample(model: "Model", path: Path | None) -> "dict[str, np.ndarray]":
         message = path.read_bytes()
     except (OSError, ValueError) as error:
         raise InputError(f"sample {path} cannot be read: {error}") from error
-    if model.source != (SOURCE,) or not model.steps:
+    if SOURCE not in model.source or not model.steps:
         names = ", ".join(model.source)
         raise InputError(f"{model.name} takes {names}: give an .npz with these arrays as --sample")
-    return {SOURCE: np.array([message], dtype=np.object_)}
-
-
-def _seconds(text: str) -> float:
-    units = {"ms": 1e-3, "s": 1.0}
-    for unit, factor in units.items():
-        number = text.removesuffix(unit)
-        if number != text:
-            try:
-                value = float(number) * factor
-            except ValueError:
-                break
-            if 0 < value < float("inf"):
-                return value
-            break
-    raise PlannerError(f"{text!r} is no time above 0: write it as 100ms or 0.1s")
+    rest = {n: v for n, v in sample_inputs(model).items() if n in model.source}
+    if rest:
+        _narrate(f"made-up inputs beside the message: {', '.join(rest)}")
+    return {SOURCE: np.array([message], dtype=np.object_), **rest}
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:
@@ -310,10 +291,6 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
         write(path)
     except OSError as error:
         raise PlannerError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _save_onnx(piece: "onnx.ModelProto", path: Path) -> None:
-    path.write_bytes(piece.SerializeToString())
 
 
 def _narrate(text: str) -> None:

@@ -1,138 +1,209 @@
-"""Plans and graphs as people read them in a terminal."""
+"""Plans as people read them in a terminal: the choice and why, and all it was chosen from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from rich.console import Console, Group
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.graph import Graph, TensorInfo
-from planner.model import Model
+from planner import words
+from planner.parts import in_order, parts_of, value_of
 from planner.plans import Plan, PlanDocument
+from planner.terminal import Bar, Ink, Stretch, on_log_scale
 
-MEGABIT = 1e6 / 8
 _BAR = 36
+_SCALE = 34
+_MOST_TIMES = 4
+"""Bars end at this many times the choice: a far worse plan must not flatten the others."""
+
+_DEVICE = Ink(style="blue", block="█", plain="#")
+_CODEC = Ink(style="cyan", block="▓", plain="%")
+_LINK = Ink(style="yellow", block="░", plain=".")
+_CLOUD = Ink(style="green", block="▒", plain="=")
 
 
-def explain_plan(document: PlanDocument) -> Group:
-    """The choice and why, every other way beside it, and the table over bandwidth."""
-    link = document.link
-    totals = {
-        plan.id: plan.total_s(link.up_bps, link.rtt_s, link.down_bps) for plan in document.plans
-    }
-    best = totals[document.choice]
-    ways = Table(title=f"{document.model} over {link.name}", title_justify="left")
-    for name in ("", "plan", "where", "crosses as"):
-        ways.add_column(name)
-    for name in ("sent kB", "device ms", "codec ms", "link ms", "cloud ms", "total ms", "x best"):
-        ways.add_column(name, justify="right")
-    for plan in sorted(document.plans, key=lambda plan: totals[plan.id]):
-        total = totals[plan.id]
-        moved = total - plan.compute_s
-        mark = "*" if plan.id == document.choice else "2" if plan.id == document.runner_up else ""
-        ways.add_row(
-            mark,
-            plan.id,
-            plan.kind,
-            _crossing(plan),
-            f"{plan.upload_bytes / 1e3:.1f}",
-            _ms(plan.device_s + plan.overhead_s),
-            _ms(plan.encode_s + plan.decode_s),
-            _ms(moved),
-            _ms(plan.cloud_s),
-            _ms(total),
-            f"{total / best:.2f}" if best else "",
-        )
-    table = Table(title="best plan by uplink bandwidth", title_justify="left")
-    table.add_column("from Mbps", justify="right")
-    table.add_column("to Mbps", justify="right")
-    table.add_column("plan")
-    for range_ in document.table:
-        here = range_.from_bps <= link.up_bps < range_.to_bps
+def explain_plan(document: PlanDocument) -> Iterator[RenderableType]:
+    """The choice and why, its gain, every other way beside it, the proof, and the plan table."""
+    chosen, against = words.reason_parts(document)
+    title = f"{document.model} over {words.show_link(document)}, for {document.objective}"
+    yield Text(title, style="bold")
+    yield Text()
+    yield _fact(document.choice, chosen, style="bold green")
+    for clause in against:
+        yield _fact("", clause)
+    yield _fact("gain", words.gain_in_words(document))
+    yield _plans(document)
+    for plan in document.plans:
+        if plan.refused:
+            yield Text(f"  {plan.id} is no candidate: {plan.refused}", style="dim")
+    yield _pictures(document)
+    yield from _facts(document)
+    yield _ranges(document)
+
+
+def _facts(document: PlanDocument) -> Iterator[RenderableType]:
+    proof = words.certificate_in_words(document.certificate, document.objective)
+    yield _fact("certificate", proof)
+    other = document.plan(document.runner_up)
+    if other.id == document.choice:
+        yield _fact("runner-up", "none: nothing else is allowed")
+    else:
+        value = words.show_value(value_of(document, other), document.objective)
+        yield _fact("runner-up", f"{other.id}, {value}")
+    yield _fact("stays best", words.stays_best(document))
+    for limit in document.limits:
+        yield _fact("limit", limit)
+    if text := words.mixture_in_words(document):
+        yield _fact("in flight", text)
+    if text := words.load_in_words(document):
+        yield _fact("cloud's load", text)
+
+
+def _plans(document: PlanDocument) -> Table:
+    """One row for each plan: where it runs, what crosses, and its latency in pieces."""
+    table = _table()
+    for name in ("", "plan", "runs on"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("crosses as", overflow="fold", ratio=1)
+    for name in ("kB", "device", "codec", "link", "cloud", "total ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for plan in in_order(document):
+        parts = parts_of(plan, document.link)
         table.add_row(
-            f"{range_.from_bps / MEGABIT:.4g}",
-            f"{range_.to_bps / MEGABIT:.4g}",
-            range_.plan + ("  <- this link" if here else ""),
+            _mark(document, plan),
+            Text(words.shorten(plan.id, 16)),
+            words.where(plan),
+            Text(words.crosses(plan, 2)),
+            f"{plan.upload_bytes / 1e3:.1f}" if plan.remote else "",
+            _ms(parts.device_s),
+            _ms(plan.encode_s + plan.decode_s),
+            _ms(parts.link_s),
+            _ms(plan.cloud_s),
+            _ms(parts.total_s),
+            style=_style(document, plan),
         )
-    certificate = document.certificate
-    proof = Text(
-        f"certificate: re-costed {certificate.cost:.6g} {certificate.unit}, and by "
-        f"{certificate.method} nothing is below {certificate.bound:.6g} {certificate.unit} "
-        f"(rounding {certificate.resolution:.1g}); runner-up {document.runner_up}"
+    return table
+
+
+def _pictures(document: PlanDocument) -> Table:
+    """The same plans as stacked bars, with what else was asked for."""
+    plans = in_order(document)
+    table = _table()
+    table.add_column("", no_wrap=True)
+    table.add_column("plan", no_wrap=True)
+    table.add_column(_legend(), no_wrap=True)
+    for name in ("ms", "x best"):
+        table.add_column(name, justify="right", no_wrap=True)
+    extras = {
+        "J": [f"{p.energy_j:.3g}" if p.energy_j is not None else "" for p in plans],
+        "USD/M": [f"{p.usd * 1e6:.3g}" if p.usd is not None else "" for p in plans],
+        "frames/s": [f"{p.fps:.4g}" if p.fps is not None else "" for p in plans],
+        "drop": [f"{p.drop:.2%}" if p.drop is not None else "" for p in plans],
+    }
+    told = {name: cells for name, cells in extras.items() if any(cells)}
+    for name in told:
+        table.add_column(name, justify="right", no_wrap=True)
+    totals = {p.id: parts_of(p, document.link).total_s for p in plans}
+    longest = max(min(max(totals.values()), _MOST_TIMES * totals[document.choice]), 1e-9)
+    for at, plan in enumerate(plans):
+        total = totals[plan.id]
+        table.add_row(
+            _mark(document, plan),
+            Text(words.shorten(plan.id, 16)),
+            _bar(document, plan, longest),
+            _ms(total),
+            _times(document, plan),
+            *(cells[at] for cells in told.values()),
+            style=_style(document, plan),
+        )
+    return table
+
+
+def _bar(document: PlanDocument, plan: Plan, longest: float) -> Bar:
+    parts, scale = parts_of(plan, document.link), _BAR / longest
+    inked = (
+        (_DEVICE, parts.device_s),
+        (_CODEC, parts.encode_s + plan.decode_s),
+        (_LINK, parts.link_s),
+        (_CLOUD, plan.cloud_s),
     )
-    notes = [Text(f"* {document.choice}: {document.reason}"), proof]
-    notes += [Text(f"{p.id} is no candidate: {p.refused}") for p in document.plans if p.refused]
-    return Group(ways, *notes, table)
+    return Bar(
+        [(ink, seconds * scale) for ink, seconds in inked], _BAR, cut=parts.total_s > longest * 1.01
+    )
 
 
-def explain_graph(model: Model) -> Group:
-    """The model's ops and tensors in figures, and its narrow places as a chart."""
-    graph = model.graph
-    network = sum(not op.is_step for op in graph.ops)
-    lines = [
-        f"{model.name}  {model.digest[:12]}  {network} ops, {len(graph.ops) - network} steps",
-        "inputs   " + ", ".join(_tensor(info) for info in model.inputs),
-        "outputs  " + ", ".join(_tensor(info) for info in model.outputs),
-    ]
-    if model.source != tuple(info.name for info in model.inputs):
-        lines.append(f"starts from {', '.join(model.source)}, answers {', '.join(model.answers)}")
-    if model.assumed:
-        assumed = ", ".join(f"{name}={size}" for name, size in model.assumed.items())
-        lines.append(f"assumed  {assumed}  (give --dim NAME=SIZE)")
-    chart = Table(title="narrow places: what would cross after each", title_justify="left")
-    chart.add_column("after op", justify="right")
-    chart.add_column("kB", justify="right")
-    chart.add_column("")
-    chart.add_column("tensors")
-    places = narrow_places(graph)
-    most = max((nbytes for _, nbytes, _ in places), default=1) or 1
-    for index, nbytes, names in places:
-        chart.add_row(
-            str(index),
-            f"{nbytes / 1e3:.1f}",
-            "#" * max(1, round(_BAR * nbytes / most)),
-            ", ".join(names) if len(names) <= 2 else f"{names[0]} and {len(names) - 1} more",
+def _ranges(document: PlanDocument) -> Table:
+    """Which plan is best at which bandwidth, each as a stretch of one logarithmic scale."""
+    first, last = document.table[0].from_bps, document.table[-1].to_bps
+    here = on_log_scale(document.link.up_bps, first, last)
+    table = _table()
+    for name in ("from", "to Mbps"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("best plan", no_wrap=True)
+    table.add_column(f"over the uplink's bandwidth (● {words.show_rate(document.link.up_bps)})")
+    table.add_column("runs on", no_wrap=True)
+    for each in document.table:
+        mine = each.from_bps <= document.link.up_bps < each.to_bps
+        stretch = Stretch(
+            begin=on_log_scale(each.from_bps, first, last),
+            end=on_log_scale(each.to_bps, first, last),
+            mark=here if mine else None,
+            width=_SCALE,
+            style="green" if mine else "",
         )
-    return Group(*(Text(line) for line in lines), chart)
+        table.add_row(
+            f"{each.from_bps / words.MEGABIT_BYTES:.4g}",
+            f"{each.to_bps / words.MEGABIT_BYTES:.4g}",
+            Text(words.shorten(each.plan, 16)),
+            stretch,
+            words.where(document.plan(each.plan)),
+            style="bold" if mine else "",
+        )
+    return table
 
 
-def narrow_places(graph: Graph) -> list[tuple[int, int, tuple[str, ...]]]:
-    """Cuts worth having, by the count of ops before them.
-
-    In topological order, where fewer bytes cross than at every place before; and the input itself
-    as the first. Bytes are those of raw tensors; places with a tensor of unknown size are left
-    out.
-    """
-    found: list[tuple[int, int, tuple[str, ...]]] = []
-    least: int | None = None
-    for count in range(len(graph.ops)):
-        names = graph.boundary(frozenset(range(count)))
-        sizes = [graph.info(name).nbytes for name in names]
-        if not names or any(size is None for size in sizes):
-            continue
-        total = sum(size for size in sizes if size is not None)
-        if least is None or total < least:
-            least = total
-            found.append((count, total, names))
-    return found
+def _table() -> Table:
+    return Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="")
 
 
-def show(group: Group, *, console: Console | None = None) -> None:
-    """Print to the terminal, as wide as the tables need where stdout is no terminal."""
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(group)
+def _fact(label: str, text: str, *, style: str = "") -> RenderableType:
+    """A label and its sentence, the sentence's further lines under its first."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(min_width=12, no_wrap=True, style=style)
+    grid.add_column(style=style)
+    grid.add_row(Text(label), Text(text))
+    return grid
 
 
-def _crossing(plan: Plan) -> str:
-    names: Sequence[str] = [f"{each.tensor} ({each.codec})" for each in plan.crossing]
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+def _legend() -> Text:
+    names = (("device", _DEVICE), ("codec", _CODEC), ("link", _LINK), ("cloud", _CLOUD))
+    return Text("  ").join(Text(f"{ink.block} {name}", style=ink.style) for name, ink in names)
 
 
-def _tensor(info: TensorInfo) -> str:
-    return f"{info.name} {info.datatype}{list(info.shape)}"
+def _mark(document: PlanDocument, plan: Plan) -> str:
+    return "*" if plan.id == document.choice else "2" if plan.id == document.runner_up else ""
+
+
+def _style(document: PlanDocument, plan: Plan) -> str:
+    if plan.refused:
+        return "dim"
+    return "bold" if plan.id == document.choice else ""
+
+
+def _times(document: PlanDocument, plan: Plan) -> str:
+    best = value_of(document, document.plan(document.choice))
+    return f"{value_of(document, plan) / best:.2f}" if best > 0 else ""
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f}"
+    milliseconds = seconds * 1e3
+    if milliseconds == 0:
+        return "0"
+    return (
+        f"{milliseconds:.0f}"
+        if milliseconds >= 9999.5
+        else f"{milliseconds:.2f}"
+        if (milliseconds < 10)
+        else f"{milliseconds:.1f}"
+    )

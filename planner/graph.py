@@ -1,7 +1,7 @@
 """Steps and ONNX ops as one graph, from the sensor's bytes to the answer."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from protos.tensors import DATATYPES
@@ -41,16 +41,28 @@ class Op:
     """One step or ONNX op; ``inputs`` leaves out constants, which stay with the op that uses them.
 
     Outer tensors that a subgraph captures (``If``, ``Loop``, ``Scan``) are inputs like any other.
+    ``after_network`` is true of a step that comes after the network.
     """
 
     name: str
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    after_network: bool = False
 
     @property
     def is_step(self) -> bool:
         return self.kind.startswith("step:")
+
+    @property
+    def is_before(self) -> bool:
+        """Whether it is a step before the network."""
+        return self.is_step and not self.after_network
+
+    @property
+    def is_after(self) -> bool:
+        """Whether it is a step after the network."""
+        return self.is_step and self.after_network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +79,26 @@ class Graph:
     answers: tuple[str, ...]
     producer: Mapping[str, int] = field(init=False)
     consumers: Mapping[str, tuple[int, ...]] = field(init=False)
+    _flows: tuple[tuple[str, int, tuple[int, ...]], ...] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         producer: dict[str, int] = {}
         consumers: dict[str, list[int]] = {name: [] for name in self.sources}
         for index, op in enumerate(self.ops):
             for name in op.inputs:
-                if name not in producer and name not in self.sources:
+                if name not in producer and name not in consumers:
                     raise ValueError(f"{op.name} reads {name}, which nothing before it makes")
                 consumers.setdefault(name, []).append(index)
             for name in op.outputs:
                 producer[name] = index
+        once = {name: tuple(dict.fromkeys(at)) for name, at in consumers.items()}
+        place = {name: at - len(self.sources) for at, name in enumerate(self.sources)} | producer
+        flows = [(name, place[name], readers) for name, readers in once.items() if readers]
         object.__setattr__(self, "producer", producer)
-        object.__setattr__(
-            self, "consumers", {name: tuple(dict.fromkeys(at)) for name, at in consumers.items()}
-        )
+        object.__setattr__(self, "consumers", once)
+        object.__setattr__(self, "_flows", tuple(sorted(flows, key=lambda flow: flow[1])))
 
     def info(self, name: str) -> TensorInfo:
         return self.tensors[name]
@@ -115,17 +132,26 @@ class Graph:
         op outside *head* reads it, or, with nothing left of the way for an answer, not at all:
         an answer that the head makes does not cross.
         """
-        crossing = [
-            name
-            for name, readers in self.consumers.items()
-            if (name in self.sources or self.producer[name] in head)
-            and any(reader not in head for reader in readers)
-        ]
-        place = {name: i for i, name in enumerate(self.sources)}
-        start = len(place)
         return tuple(
-            sorted(crossing, key=lambda n: place[n] if n in place else start + self.producer[n])
+            name
+            for name, maker, readers in self._flows
+            if (maker < 0 or maker in head) and not head.issuperset(readers)
         )
+
+    def prefixes(self) -> Iterator[tuple[int, Collection[str], Collection[str]]]:
+        """Walk along the graph's order, one op at a time.
+
+        Yields, for each count of ops before the cut (0 up to all but one): the count, the tensors
+        that start to cross there and those that no longer do. All cuts together take as long as
+        one :meth:`boundary` does.
+        """
+        begins: dict[int, list[str]] = {}
+        ends: dict[int, list[str]] = {}
+        for name, maker, readers in self._flows:
+            begins.setdefault(max(maker + 1, 0), []).append(name)
+            ends.setdefault(readers[-1] + 1, []).append(name)
+        for count in range(len(self.ops)):
+            yield count, begins.get(count, ()), ends.get(count, ())
 
     def is_ideal(self, head: frozenset[int] | set[int]) -> bool:
         """Whether *head* is closed under predecessors, that is, a legal cut."""

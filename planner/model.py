@@ -1,6 +1,5 @@
 """A model that was read: its graph, and the pieces that can be cut from it."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +7,28 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from planner.errors import CutError, StepsError
+from planner.errors import CutError
+from planner.extract import extract
 from planner.graph import Graph, Op, TensorInfo
-from planner.normal import normalise, random_inputs, reads
+from planner.infos import random_inputs
+from planner.nodes import reads
+from planner.normal import normalise
 from planner.pieces import Piece
 from planner.sessions import open_session
-from planner.split import extract
-from planner.steps import SOURCE, Run, Steps, after_of, graph_of, read_steps, runner
+from planner.steps import Loaded, Run, live_ops, wire
+from planner.steps import load as load_steps
+from planner.weights import Weights
 
 # Ops that make something new at every run: never copied to both sides, though they read nothing.
 _RANDOM = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"}
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
 )
 
 
@@ -28,7 +38,9 @@ class Model:
 
     ``inputs`` and ``outputs`` are the network's own; ``graph.sources`` is what the device starts
     from (the sensor's ``bytes`` when there are steps) and ``graph.answers`` what the user wants.
-    ``digest`` is the SHA-256 of the model's and the steps' bytes.
+    ``digest`` is the SHA-256 of the model's and the steps' bytes. ``proto`` is the network in
+    normal form; when ``weights`` is a file, it holds references into that file and no weights, and
+    so does every piece.
     """
 
     name: str
@@ -39,6 +51,7 @@ class Model:
     assumed: Mapping[str, int]
     proto: onnx.ModelProto
     steps: Mapping[str, Run]
+    weights: Weights | None = None
 
     @property
     def source(self) -> tuple[str, ...]:
@@ -50,12 +63,18 @@ class Model:
         """The tensors that the user wants."""
         return self.graph.answers
 
+    @property
+    def folder(self) -> Path | None:
+        """Where ``proto``'s references to weights start from, None where it has none."""
+        return None if self.weights is None else self.weights.folder
+
     def piece(
         self,
         inputs: Sequence[str],
         outputs: Sequence[str] | None = None,
         *,
         threads: int = 1,
+        prepack: bool | None = None,
     ) -> Piece:
         """Everything that runs between *inputs* and *outputs*.
 
@@ -64,6 +83,7 @@ class Model:
             outputs: tensor names; None takes the network's outputs when *inputs* are the
                 network's inputs, and else every answer that *inputs* lead to.
             threads: ONNX Runtime's intra-op threads.
+            prepack: see :func:`planner.sessions.open_session`.
 
         Raises:
             CutError: a name is unknown, or *inputs* do not suffice to make *outputs*.
@@ -82,13 +102,15 @@ class Model:
         if idle := [name for name in inputs if name not in used]:
             raise CutError(f"{', '.join(wanted)} does not need {', '.join(idle)}: leave it out")
         network = [op for op in ops if not op.is_step]
-        before = [op for op in ops if op.is_step and op.kind != "step:top_k"]
-        after = [op for op in ops if op.kind == "step:top_k"]
+        before = [op for op in ops if op.is_before]
+        after = [op for op in ops if op.is_after]
         session = None
         if network:
             session = open_session(
                 self._part(network, inputs, before, after, wanted).SerializeToString(),
                 threads=threads,
+                folder=self.folder,
+                prepack=prepack,
             )
         return Piece(
             inputs=[self.graph.info(name) for name in inputs],
@@ -101,14 +123,30 @@ class Model:
     def head(self, crossing: Sequence[str], *, threads: int = 1) -> Piece:
         """What runs on the device before *crossing*, with the answers that it already makes."""
         self._known(crossing)
-        early = [name for name in self.answers if name not in self._answers_from(crossing)]
+        late = self._answers_from(crossing)
+        early = [name for name in self.answers if name not in late]
         outputs = (*crossing, *(name for name in early if name not in crossing))
         return self.piece(self._sources_for(outputs), outputs, threads=threads)
 
     def tail(self, crossing: Sequence[str], *, threads: int = 1) -> Piece:
         """What runs after *crossing*: every answer that depends on it."""
         self._known(crossing)
-        return self.piece(crossing, self._answers_from(crossing), threads=threads)
+        late = self._answers_from(crossing)
+        self._nothing_random_twice(crossing, self.answers, late)
+        return self.piece(crossing, late, threads=threads)
+
+    def late(
+        self, crossing: Sequence[str], outputs: Sequence[str] | None = None
+    ) -> tuple[str, ...]:
+        """Those of *outputs* (by default the answers) that are made after *crossing*.
+
+        They depend on what crosses and need nothing else: an answer that also needs what has
+        happened before the cut was made there.
+        """
+        wanted = self.answers if outputs is None else outputs
+        some = [n for n in wanted if self._depends(n, set(crossing))]
+        whole = tuple(name for name in some if not self.graph.needed([name], crossing)[1])
+        return whole or tuple(some)  # with none that is whole, who asks for them learns why
 
     def whole(self, *, threads: int = 1) -> Piece:
         """From the source to the answers."""
@@ -123,15 +161,16 @@ class Model:
         self._known(crossing)
         inputs = [info.name for info in self.inputs]
         outputs = [info.name for info in self.outputs]
-        late = [
-            name for name in outputs if name not in crossing and self._depends(name, set(crossing))
-        ]
+        late = self.late(crossing, [name for name in outputs if name not in crossing])
         early = [name for name in outputs if name not in late]
         if not late:
             raise CutError(f"no output of the network depends on {', '.join(crossing)}")
+        self._nothing_random_twice(crossing, outputs, late)
         tensors = self.graph.tensors
         needs = [name for name in crossing if name not in inputs]
         heads = list(dict.fromkeys([*needs, *early]))
+        if not heads:
+            raise CutError(f"nothing runs before {', '.join(crossing)}: name a cut further on")
         head = extract(self.proto, inputs, heads, tensors)
         tail = extract(self.proto, list(crossing), late, tensors)
         return head, tail
@@ -151,6 +190,22 @@ class Model:
         read_later = [name for op in after for name in op.inputs]
         out = [name for name in dict.fromkeys((*wanted, *read_later)) if name in made]
         return extract(self.proto, given, out, self.graph.tensors)
+
+    def _nothing_random_twice(
+        self, crossing: Sequence[str], outputs: Sequence[str], late: Sequence[str]
+    ) -> None:
+        """Refuse a cut both of whose sides would draw the same random values, each its own."""
+        before, _ = self.graph.needed(
+            (*crossing, *(name for name in outputs if name not in late)), ()
+        )
+        after, _ = self.graph.needed(late, crossing)
+        for index in sorted(set(before) & set(after)):
+            op = self.graph.ops[index]
+            if op.kind in _RANDOM:
+                raise CutError(
+                    f"{op.name} draws random values for both sides of the cut: "
+                    f"let {op.outputs[0]} cross it too"
+                )
 
     def _known(self, names: Sequence[str]) -> None:
         if not names:
@@ -176,33 +231,41 @@ class Model:
         return self._answers_from(inputs)
 
     def _answers_from(self, inputs: Sequence[str]) -> tuple[str, ...]:
-        reached = tuple(name for name in self.answers if self._depends(name, set(inputs)))
+        reached = self.late(inputs)
         if not reached:
             raise CutError(f"no answer of {self.name} depends on {', '.join(inputs)}")
         return reached
 
 
-def read(path: Path, *, steps: Path | None = None, dims: Mapping[str, int] | None = None) -> Model:
+def read(
+    path: Path,
+    *,
+    steps: Path | None = None,
+    dims: Mapping[str, int] | None = None,
+    kept_in: Path | None = None,
+) -> Model:
     """Read an ONNX model, and the steps around it, into one graph.
 
     Args:
         path: the ONNX file.
         steps: its ``steps.json``; None means that the network is all there is.
         dims: sizes of dynamic dimensions, see :func:`planner.normal.normalise`.
+        kept_in: where the normal forms of large models are kept between reads, by default
+            :func:`planner.store.default_folder`.
 
     Raises:
         ModelError: the file is no ONNX model that can be run.
         StepsError: the steps file is malformed or does not fit the model.
     """
-    normal = normalise(path, dims)
-    declared = read_steps(steps) if steps is not None else None
+    normal = normalise(path, dims, kept_in=kept_in)
+    declared = load_steps(steps) if steps is not None else None
     digest = normal.digest
     tensors = dict(normal.tensors)
     ops = _network_ops(normal.proto, tensors)
     sources, answers = normal.inputs, normal.outputs
-    runs: dict[str, Run] = {}
-    if steps is not None and declared is not None:
-        digest = hashlib.sha256(digest.encode() + steps.read_bytes()).hexdigest()
+    runs: Mapping[str, Run] = {}
+    if declared is not None:
+        digest = declared.digest(digest)
         sources, answers, ops, runs = _with_steps(declared, tensors, sources, answers, ops)
     used = {name for op in ops for name in (*op.inputs, *op.outputs)} | set(sources) | set(answers)
     return Model(
@@ -215,46 +278,39 @@ def read(path: Path, *, steps: Path | None = None, dims: Mapping[str, int] | Non
             answers=answers,
         ),
         inputs=tuple(normal.tensors[name] for name in normal.inputs),
-        outputs=tuple(normal.tensors[name] for name in normal.outputs),
+        outputs=tuple(normal.tensors[name] for name in normal.outputs if name in used),
         assumed=normal.assumed,
         proto=normal.proto,
         steps=runs,
+        weights=normal.weights,
     )
 
 
 def _with_steps(
-    declared: Steps,
+    declared: Loaded,
     tensors: dict[str, TensorInfo],
     sources: tuple[str, ...],
     answers: tuple[str, ...],
     ops: tuple[Op, ...],
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Op, ...], dict[str, Run]]:
-    if declared.input not in sources:
-        raise StepsError(
-            f"steps feed the input {declared.input!r}: the network has {', '.join(sources)}"
-        )
-    before, more = graph_of(declared, tensors[declared.input])
-    after, made = after_of(declared, tensors)
-    if clash := (set(more) - {declared.input} | set(made)) & set(tensors):
-        raise StepsError(
-            f"the steps make {', '.join(sorted(clash))}, which the network has already: rename it"
-        )
-    tensors |= more | made
-    runs = {op.name: runner(step, op) for op, step in zip(before, declared.before, strict=True)}
-    runs |= {op.name: runner(step, op) for op, step in zip(after, declared.after, strict=True)}
-    sources = (SOURCE, *(name for name in sources if name != declared.input))
-    if after:
-        answers = tuple(made)
-    return sources, answers, (*before, *ops, *after), runs
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Op, ...], Mapping[str, Run]]:
+    wired = wire(declared, tensors, inputs=sources, outputs=answers)
+    tensors |= wired.tensors
+    live = live_ops((*wired.before, *ops, *wired.after), wired.answers)
+    read_by = {name for op in live for name in op.inputs}
+    return tuple(n for n in wired.sources if n in read_by), wired.answers, live, wired.runs
 
 
 def _network_ops(proto: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> tuple[Op, ...]:
-    """The nodes that depend on an input; what depends on constants only stays out of the graph."""
+    """The nodes that depend on an input; what depends on constants only stays out of the graph.
+
+    Unless it is an output itself, or random.
+    """
     live = {value.name for value in proto.graph.input}
+    wanted = {value.name for value in proto.graph.output}
     ops = []
     for node in proto.graph.node:
         inputs = tuple(name for name in dict.fromkeys(reads(node)) if name in live)
-        if not inputs and node.op_type not in _RANDOM:
+        if not inputs and node.op_type not in _RANDOM and wanted.isdisjoint(node.output):
             continue
         outputs = tuple(name for name in node.output if name in tensors)
         live.update(outputs)
@@ -263,5 +319,5 @@ def _network_ops(proto: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> t
 
 
 def sample_inputs(model: Model, seed: int = 0) -> dict[str, np.ndarray]:
-    """Seeded input for the network's own inputs; see :func:`planner.normal.random_inputs`."""
+    """Seeded input for the network's own inputs; see :func:`planner.infos.random_inputs`."""
     return random_inputs({info.name: info for info in model.inputs}, seed)

@@ -1,33 +1,38 @@
 """The normal form of an ONNX file: dims fixed, constants folded, every tensor's shape known.
 
-Measured over 33 real models: fixing the dims, dropping stale shapes, saving ONNX Runtime's
-basic-level optimisation and inferring again leaves 30 fully static; one real run fills the rest.
+A large model's normal form is made once and kept (:mod:`planner.store`) with its weights in one
+file that nobody loads: neither to read the model again nor to cut it.
 """
 
-import hashlib
+import errno
+import json
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
+import msgspec
 import onnx
 import onnxruntime as ort
-from google.protobuf.message import DecodeError
 
 from planner.errors import ModelError
-from planner.graph import UNKNOWN, TensorInfo
-from planner.sessions import open_session
-from protos.tensors import datatype_of
+from planner.external import outside, relocate
+from planner.fold import fold, make_dense, tidy
+from planner.graph import TensorInfo
+from planner.infos import info_of, tensors_of
+from planner.memo import sha256_of
+from planner.sessions import WEIGHTS_FILE
+from planner.source import Source, load
+from planner.store import Kept, Store, default_folder, key_of, temporary_store
+from planner.weights import Weights
+from protos.documents import DocumentError, read_json, write_json
 
-# What ONNX Runtime's CPU build brings; other domains need the model's own functions.
-KNOWN_DOMAINS = frozenset(
-    {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "ai.onnx.preview"}
-)
-SILENT = ort.RunOptions()
-SILENT.log_severity_level = 4  # a made-up input may be refused, and that is an answer too
 IMAGE_SIDE = 224
 SEQUENCE = 128
+_MODEL, _VALUES = "model.onnx", "values.json"
+_SPARE = 1.05  # an entry takes this many times its weights, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,7 @@ class Normal:
 
     ``proto`` is the model with unique node names; ``tensors`` describes every value of its main
     graph; ``assumed`` names the dimensions that nobody gave and what was taken for them.
+    ``weights`` is the file that ``proto`` refers to, None where it holds its weights itself.
     """
 
     proto: onnx.ModelProto
@@ -44,43 +50,28 @@ class Normal:
     outputs: tuple[str, ...]
     assumed: Mapping[str, int]
     digest: str
+    weights: Weights | None
 
 
-def load(path: Path) -> tuple[onnx.ModelProto, str]:
-    """Read and check an ONNX file; returns it with the SHA-256 of its bytes.
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tensor of a kept normal form; see :class:`planner.graph.TensorInfo`."""
 
-    Raises:
-        ModelError: no such file, no ONNX model, truncated, or with ops nobody here can run.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelError(f"model {path} does not exist: check the path") from error
-    except OSError as error:
-        raise ModelError(f"model {path} cannot be read: {error.strerror}") from error
-    digest = hashlib.sha256(data)
-    try:
-        proto = onnx.load_from_string(data)
-    except DecodeError as error:
-        raise ModelError(
-            f"{path} is no ONNX model or is truncated ({len(data)} bytes): export or copy it again"
-        ) from error
-    if not proto.graph.node and not proto.graph.output:
-        raise ModelError(f"{path} holds no graph: it is no ONNX model, or an empty one")
-    try:
-        onnx.load_external_data_for_model(proto, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(
-            f"{path} keeps weights in a file beside it that cannot be read: {_line(error)}"
-        ) from error
-    for tensor in proto.graph.initializer:
-        if tensor.HasField("raw_data"):
-            digest.update(hashlib.sha256(tensor.raw_data).digest())
-    _check(proto, path)
-    return proto, digest.hexdigest()
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
 
 
-def normalise(path: Path, dims: Mapping[str, int] | None = None) -> Normal:
+class Values(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a kept normal form says beside its model; ``weights`` is a file's name."""
+
+    schema: Literal["isthmus.values/1"]
+    tensors: tuple[Value, ...]
+    weights: str | None
+
+
+def normalise(
+    path: Path, dims: Mapping[str, int] | None = None, *, kept_in: Path | None = None
+) -> Normal:
     """Bring the model at *path* into normal form.
 
     Args:
@@ -88,91 +79,180 @@ def normalise(path: Path, dims: Mapping[str, int] | None = None) -> Normal:
         dims: sizes of dynamic dimensions, by the model's own name for them or as
             ``"input.axis"``. Axis 0 is 1 where nothing is said; a spatial axis of an image 224;
             any other 128. What was assumed is in the answer.
+        kept_in: the folder for normal forms of large models, by default
+            :func:`planner.store.default_folder`; a temporary one where it cannot be written.
 
     Raises:
         ModelError: the file cannot be read, or ONNX Runtime cannot run it.
     """
-    proto, digest = load(path)
-    proto.ir_version = max(proto.ir_version, 4)
+    store = Store(kept_in or default_folder())
+    source = load(path, store.memo)
+    fixed, assumed = _fixed_inputs(source.proto, dict(dims or {}), path)
+    candidates = _candidates(source.proto, fixed)
+    hint = ", ".join(f"{name}={size}" for name, size in assumed.items())
+    try:
+        if source.folder is None:
+            proto, tensors, weights = _made_inline(candidates, fixed)
+        else:
+            proto, tensors, weights = _made_outside(source, candidates, fixed, store)
+    except ModelError as error:
+        raise ModelError(
+            f"{path} cannot be run: {error}"
+            + (f" (assumed {hint}: give the true sizes with --dim NAME=SIZE)" if hint else "")
+        ) from error
+    return Normal(
+        proto=proto,
+        tensors=tensors,
+        inputs=tuple(value.name for value in proto.graph.input),
+        outputs=tuple(value.name for value in proto.graph.output),
+        assumed=assumed,
+        digest=source.digest,
+        weights=weights,
+    )
+
+
+_Made = tuple[onnx.ModelProto, Mapping[str, TensorInfo], Weights | None]
+
+
+def _made_inline(
+    candidates: Sequence[onnx.ModelProto], fixed: Sequence[onnx.ValueInfoProto]
+) -> _Made:
+    with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
+        proto = fold(candidates, Path(folder) / _MODEL)
+    tidy(proto)
+    return proto, tensors_of(proto, _infos(fixed), None), None
+
+
+def _made_outside(
+    source: Source,
+    candidates: Sequence[onnx.ModelProto],
+    fixed: Sequence[onnx.ValueInfoProto],
+    store: Store,
+) -> _Made:
+    nbytes = _weight_bytes(source)
+
+    def make(folder: Path) -> dict[str, str]:
+        if shutil.disk_usage(folder).free < nbytes * _SPARE:
+            raise OSError(errno.ENOSPC, f"no room for {nbytes / 1e6:.0f} MB of weights in {folder}")
+        return _write_entry(folder, source, candidates, fixed)
+
+    shapes = json.dumps([[i.name, i.datatype, i.shape] for i in _infos(fixed).values()])
+    key = key_of(source.digest.encode(), shapes.encode(), ort.__version__.encode())
+    try:
+        return _opened(store.get(key, make))
+    except (OSError, DocumentError):  # a folder that cannot be written, or not by us
+        spare, owner = temporary_store()
+        try:
+            kept = spare.get(key, make)
+            return _opened(Kept(folder=kept.folder, lease=(kept.lease, owner)))
+        except OSError as error:
+            raise ModelError(f"its normal form cannot be written: {error.strerror}") from error
+
+
+def _write_entry(
+    folder: Path,
+    source: Source,
+    candidates: Sequence[onnx.ModelProto],
+    fixed: Sequence[onnx.ValueInfoProto],
+) -> dict[str, str]:
+    """Write the normal form; returns the digest of the weights, which also is their name."""
+    target, draft = folder / _MODEL, folder / WEIGHTS_FILE
+    proto = fold(candidates, target, source.folder)
+    tidy(proto)
+    known: dict[str, str] = {}
+    weights = None
+    if draft.is_file() and draft.stat().st_size > 0:
+        digest = sha256_of(draft).hex()
+        weights = f"weights-{digest[:16]}.bin"
+        known[weights] = digest
+        draft.rename(folder / weights)
+        for tensor in outside(proto):
+            relocate(tensor, weights)
+    else:
+        draft.unlink(missing_ok=True)
+    tensors = tensors_of(proto, _infos(fixed), folder)
+    target.unlink()
+    target.write_bytes(proto.SerializeToString())
+    rows = tuple(Value(name=i.name, datatype=i.datatype, shape=i.shape) for i in tensors.values())
+    write_json(folder / _VALUES, Values(schema="isthmus.values/1", tensors=rows, weights=weights))
+    return known
+
+
+def _opened(kept: Kept) -> _Made:
+    values = read_json(kept.folder / _VALUES, Values, what="normal form")
+    proto = onnx.ModelProto.FromString((kept.folder / _MODEL).read_bytes())
+    tensors = {
+        row.name: TensorInfo(name=row.name, datatype=row.datatype, shape=row.shape)
+        for row in values.tensors
+    }
+    if values.weights is None:
+        return proto, tensors, None
+    weights = Weights(
+        folder=kept.folder,
+        name=values.weights,
+        nbytes=(kept.folder / values.weights).stat().st_size,
+        lease=kept.lease,
+    )
+    return proto, tensors, weights
+
+
+def _weight_bytes(source: Source) -> int:
+    sizes = (
+        int(entry.value)
+        for tensor in outside(source.proto)
+        for entry in tensor.external_data
+        if entry.key == "length"
+    )
+    return sum(sizes) + source.proto.ByteSize()
+
+
+def _infos(values: Sequence[onnx.ValueInfoProto]) -> dict[str, TensorInfo]:
+    return {value.name: info_of(value) for value in values}
+
+
+def _fixed_inputs(
+    proto: onnx.ModelProto, dims: dict[str, int], path: Path
+) -> tuple[list[onnx.ValueInfoProto], dict[str, int]]:
+    """The inputs that are no initializers, without a dynamic dimension; and what was assumed."""
     constants = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [value for value in proto.graph.input if value.name not in constants]
-    fixed = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in inputs]
-    assumed = _fix_dims(fixed, dict(dims or {}), path)
+    constants |= {tensor.values.name for tensor in proto.graph.sparse_initializer}
+    fixed = [
+        onnx.ValueInfoProto.FromString(value.SerializeToString())
+        for value in proto.graph.input
+        if value.name not in constants
+    ]
+    assumed = _fix_dims(fixed, dims, path)
+    for info in _infos(fixed).values():
+        if not info.crosses:
+            raise ModelError(
+                f"{path}: input {info.name} is of a type that no message can hold: "
+                "let the model take float32 or an integer type and cast it inside"
+            )
+    return fixed, assumed
+
+
+def _candidates(
+    proto: onnx.ModelProto, fixed: Sequence[onnx.ValueInfoProto]
+) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """The model with fixed dims and no stale shapes, and, should that not do, as it was."""
+    proto.ir_version = max(proto.ir_version, 4)  # below, initializers must be inputs too
+    make_dense(proto.graph)
+    names = {value.name for value in fixed}
+    loose = [
+        onnx.ValueInfoProto.FromString(value.SerializeToString())
+        for value in proto.graph.input
+        if value.name in names
+    ]
     del proto.graph.input[:]
-    proto.graph.input.extend(inputs)
     original = onnx.ModelProto()
     original.CopyFrom(proto)
-    del proto.graph.input[:]
+    original.graph.input.extend(loose)
     proto.graph.input.extend(fixed)
     del proto.graph.value_info[:]
     for value in proto.graph.output:
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
-    folded = _fold(proto, original, path, assumed)
-    _name_nodes(folded.graph)
-    tensors = _tensors(folded, {value.name: _info(value) for value in fixed})
-    return Normal(
-        proto=folded,
-        tensors=tensors,
-        inputs=tuple(value.name for value in folded.graph.input),
-        outputs=tuple(value.name for value in folded.graph.output),
-        assumed=assumed,
-        digest=digest,
-    )
-
-
-def random_inputs(infos: Mapping[str, TensorInfo], seed: int = 0) -> dict[str, np.ndarray]:
-    """Seeded input of the right types and shapes: normal floats, small integers, true and false."""
-    rng = np.random.default_rng(seed)
-    out: dict[str, np.ndarray] = {}
-    for name, info in infos.items():
-        shape = tuple(1 if size == UNKNOWN else size for size in info.shape)
-        if info.datatype in ("FP32", "FP16", "FP64"):
-            kind = {"FP32": np.float32, "FP16": np.float16, "FP64": np.float64}[info.datatype]
-            out[name] = rng.standard_normal(shape).astype(kind)
-        elif info.datatype == "BOOL":
-            out[name] = np.ones(shape, dtype=np.bool_)
-        elif info.datatype == "BYTES":
-            out[name] = np.full(shape, b"isthmus", dtype=np.object_)
-        else:
-            out[name] = rng.integers(0, 2, shape).astype(info.datatype.lower())
-    return out
-
-
-def captured(graph: onnx.GraphProto) -> set[str]:
-    """The outer tensors that a subgraph reads without having made them."""
-    inside = {value.name for value in graph.input} | {t.name for t in graph.initializer}
-    free: set[str] = set()
-    for node in graph.node:
-        free |= {name for name in reads(node) if name and name not in inside}
-        inside |= set(node.output)
-    return free | {value.name for value in graph.output if value.name not in inside}
-
-
-def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """All that a node reads: its inputs, then what its subgraphs capture."""
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield from sorted(captured(attribute.g))
-        for graph in attribute.graphs:
-            yield from sorted(captured(graph))
-
-
-def _check(proto: onnx.ModelProto, path: Path) -> None:
-    domains = {node.domain for node in proto.graph.node}
-    own = {function.domain for function in proto.functions}
-    for domain in sorted(domains - KNOWN_DOMAINS - own):
-        kinds = sorted({node.op_type for node in proto.graph.node if node.domain == domain})
-        raise ModelError(
-            f"{path} uses operators of the domain {domain!r} ({', '.join(kinds[:3])}), which "
-            "onnxruntime does not have: export it with standard operators or include its functions"
-        )
-    try:
-        if proto.ByteSize() < 2**31:
-            onnx.checker.check_model(proto)
-    except onnx.checker.ValidationError as error:
-        raise ModelError(f"{path} is not a valid ONNX model: {_line(error)}") from error
+    return proto, original
 
 
 def _fix_dims(
@@ -205,107 +285,3 @@ def _fix_dims(
         has = ", ".join(sorted(dynamic)) or "none"
         raise ModelError(f"{path} has no dynamic dimension {unknown[0]!r}: it has {has}")
     return assumed
-
-
-def _fold(
-    proto: onnx.ModelProto, original: onnx.ModelProto, path: Path, assumed: Mapping[str, int]
-) -> onnx.ModelProto:
-    """Constant folding by ONNX Runtime, which is also the proof that it can run the model."""
-    with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
-        target = Path(folder) / "basic.onnx"
-        for candidate in (proto, original):
-            try:
-                open_session(
-                    candidate.SerializeToString(),
-                    level=ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-                    save_to=target,
-                    # The names it gives to new weights clash when a piece is optimised again.
-                    without=["MatMulAddFusion"],
-                )
-                folded = onnx.load(str(target))
-            except ModelError as error:
-                failure = error
-                continue
-            # An untaken branch that no longer type-checks leaves the shapes as they were declared.
-            try:
-                return onnx.shape_inference.infer_shapes(folded, data_prop=True)
-            except (onnx.shape_inference.InferenceError, ValueError):
-                return folded
-    hint = ", ".join(f"{name}={size}" for name, size in assumed.items())
-    raise ModelError(
-        f"{path} cannot be run: {failure}"
-        + (f" (assumed {hint}: give the true sizes with --dim NAME=SIZE)" if hint else "")
-    )
-
-
-def _name_nodes(graph: onnx.GraphProto) -> None:
-    seen: set[str] = set()
-    for index, node in enumerate(graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.name or node.op_type}#{index}"
-        seen.add(node.name)
-
-
-def _tensors(proto: onnx.ModelProto, inputs: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
-    graph = proto.graph
-    tensors = {value.name: _info(value) for value in (*graph.value_info, *graph.output)}
-    tensors |= inputs
-    constants = {tensor.name for tensor in graph.initializer}
-    made = [name for node in graph.node for name in node.output if name and name not in constants]
-    partly = [
-        name
-        for name in made
-        if name not in tensors or (UNKNOWN in tensors[name].shape and tensors[name].crosses)
-    ]
-    if partly:
-        tensors |= _measured(proto, inputs, partly)
-    return {name: info for name, info in tensors.items() if name not in constants}
-
-
-def _measured(
-    proto: onnx.ModelProto, inputs: Mapping[str, TensorInfo], names: list[str]
-) -> dict[str, TensorInfo]:
-    """Run once with *names* as outputs too and look at what comes out."""
-    extended = onnx.ModelProto()
-    extended.CopyFrom(proto)
-    have = {value.name for value in extended.graph.output}
-    extended.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in names if name not in have
-    )
-    none = {name: TensorInfo(name=name, datatype="", shape=()) for name in names}
-    try:
-        session = open_session(
-            extended.SerializeToString(), level=ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        )
-        values = session.run(names, random_inputs(inputs), SILENT)
-    except Exception:  # noqa: BLE001  ONNX Runtime raises bare exceptions; unknown stays unknown
-        return none
-    return {
-        name: TensorInfo(name=name, datatype=datatype_of(value), shape=tuple(value.shape))
-        if isinstance(value, np.ndarray)
-        else none[name]
-        for name, value in zip(names, values, strict=True)
-    }
-
-
-def _info(value: onnx.ValueInfoProto) -> TensorInfo:
-    kind = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or not kind.elem_type:
-        return TensorInfo(name=value.name, datatype="", shape=())
-    if kind.elem_type == onnx.TensorProto.STRING:
-        datatype = "BYTES"
-    elif kind.elem_type == onnx.TensorProto.BFLOAT16:
-        datatype = "BF16"
-    else:
-        array = np.empty(0, dtype=onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-        datatype = datatype_of(array)
-    shape = (
-        tuple(d.dim_value if d.dim_value > 0 else UNKNOWN for d in kind.shape.dim)
-        if kind.HasField("shape")
-        else (UNKNOWN,)
-    )
-    return TensorInfo(name=value.name, datatype=datatype, shape=shape)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

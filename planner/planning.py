@@ -16,14 +16,15 @@ from planner.links import Link
 from planner.loads import Load
 from planner.model import Model
 from planner.objectives import UNITS, Name, World
-from planner.plans import PlanDocument
+from planner.pareto import front
+from planner.plans import Plan, PlanDocument
 from planner.profiles import Profile
 from planner.rates import Rates
 from planner.solve.problem import Chosen
 from planner.solve.throughput import best_mixture
 from planner.tables import line_table, stage_table
 from planner.tariffs import LAMBDA_1_GB, Tariff
-from planner.writing import Found, write
+from planner.writing import Found, priced, write
 from protos import codecs as wire_codecs
 
 LOSSLESS = ("raw", "raw+zstd")
@@ -91,15 +92,7 @@ def plan(  # noqa: PLR0913  a question has this many parts, each with a default
     _check(model, device, cloud, objective)
     if objective == "energy" or math.isfinite(limits.energy_j):
         _check_power(power, link)
-    world = World(
-        link=link,
-        load=load,
-        local_s=device.local_s,
-        remote_s=device.remote_s,
-        busy_w=power.busy_w if power else None,
-        radio=(power.radio or RADIOS.get(link.name)) if power else None,
-        tariff=tariff,
-    )
+    world = _world(device, link, load, power, tariff)
     every = tuple(dict.fromkeys((*codecs, *(rate.codec for rate in device.codecs))))
     usable = every if judge else tuple(codecs)
     verdicts = Verdicts(judge, accuracy_drop, accepted=codecs)
@@ -123,6 +116,63 @@ def plan(  # noqa: PLR0913  a question has this many parts, each with a default
         bans = grown
     known = [msgspec.structs.replace(p, refused=costs.refused(p.crossing)) for p in others]
     return write(model, costs, found, known, verdicts, objective)
+
+
+def plan_front(  # noqa: PLR0913  as plan
+    model: Model,
+    device: Profile,
+    cloud: Profile,
+    link: Link,
+    *,
+    pair: tuple[Name, Name],
+    codecs: Sequence[str] = LOSSLESS,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+    raw_input_may_leave: bool = True,
+    on_device: Collection[str] = (),
+    in_cloud: Collection[str] = (),
+    load: Load = Load(),  # noqa: B008  frozen
+    power: Power | None = None,
+    tariff: Tariff = LAMBDA_1_GB,
+) -> tuple[Plan, ...]:
+    """Every plan that no other beats in both objectives of *pair*, the best in the first first.
+
+    The arguments are those of :func:`plan`; only codecs that are named may be used.
+
+    Raises:
+        PlannerError: the profiles are not of this model, or a figure that is needed is missing.
+        NoFeasiblePlan: nothing keeps to the limits.
+    """
+    for name in pair:
+        _check(model, device, cloud, name)
+    if "energy" in pair or math.isfinite(limits.energy_j):
+        _check_power(power, link)
+    world = _world(device, link, load, power, tariff)
+    kept = frozenset() if raw_input_may_leave else frozenset(model.source)
+    rules = Rules(
+        codecs=tuple(codecs),
+        accepted=frozenset(codecs),
+        kept=kept,
+        on_device=frozenset(on_device),
+        in_cloud=frozenset(in_cloud),
+    )
+    costs = Costs(model.graph, device, cloud, world, rules)
+    held = limits_of(limits, world)
+    points = front(costs.problem, world, *pair, held)
+    if not points:
+        raise none_left(costs.problem, world.latency().at(link.up_bps), held)
+    return tuple(priced(costs.plan_of(p.chosen), world, stream=True) for p in points)
+
+
+def _world(device: Profile, link: Link, load: Load, power: Power | None, tariff: Tariff) -> World:
+    return World(
+        link=link,
+        load=load,
+        local_s=device.local_s,
+        remote_s=device.remote_s,
+        busy_w=power.busy_w if power else None,
+        radio=(power.radio or RADIOS.get(link.name)) if power else None,
+        tariff=tariff,
+    )
 
 
 def _check(model: Model, device: Profile, cloud: Profile, objective: Name) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from planner.cascade.document import Cascade
 from planner.errors import PlannerError
 from planner.loads import Load
 from protos.documents import DocumentError, encode_json, read_json
@@ -171,6 +172,7 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     limits: tuple[str, ...] = ()
     load: Load = Load()
     mixture: Mixture | None = None
+    cascade: Cascade | None = None
 
     def plan(self, id_: str) -> Plan:
         """The plan of that name.

@@ -90,7 +90,7 @@ def _steps(
     model: Model, sample: Mapping[str, np.ndarray], runs: int
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """The values that the steps make, and the median seconds of each step."""
-    late = [name for op in model.graph.ops if op.kind == "step:top_k" for name in op.inputs]
+    late = [name for op in model.graph.ops if op.is_after for name in op.inputs]
     wanted = tuple(dict.fromkeys((*model.answers, *late)))
     values = model.piece(model.source, wanted).run(sample) | dict(sample)
     times = {}
@@ -106,7 +106,7 @@ def _whole(
     model: Model, feeds: Mapping[str, np.ndarray], threads: int, runs: int
 ) -> tuple[float, float, float]:
     """Median, 10th and 90th percentile of the network's seconds."""
-    session = open_session(model.proto.SerializeToString(), threads=threads)
+    session = open_session(model.proto.SerializeToString(), threads=threads, folder=model.folder)
     session.run(None, dict(feeds))
     times = [_timed(lambda: session.run(None, dict(feeds))) for _ in range(runs)]
     low, middle, high = np.percentile(times, (10, 50, 90))
@@ -122,6 +122,7 @@ def _shares(
         session = open_session(
             model.proto.SerializeToString(),
             threads=threads,
+            folder=model.folder,
             save_to=optimised,
             profile_to=Path(folder) / "profile",
         )
@@ -155,7 +156,9 @@ def _all_tensors(model: Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.
         onnx.ValueInfoProto(name=name) for name in names if name not in have
     )
     session = open_session(
-        extended.SerializeToString(), level=ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        extended.SerializeToString(),
+        level=ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+        folder=model.folder,
     )
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 

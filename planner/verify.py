@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from planner.normal import load
+from planner.model import Model
 from planner.sessions import open_session
+from planner.source import load
 
 TOLERANCE = 1e-5
 _OFF = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -39,23 +40,21 @@ class Whole:
 
     Args:
         path: the file as it was given.
-        proto: its normal form, from which heads and tails are cut.
+        model: what was read from it.
         inputs: an array for each of the network's inputs.
     """
 
-    def __init__(
-        self, path: Path, proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray]
-    ) -> None:
+    def __init__(self, path: Path, model: Model, inputs: Mapping[str, np.ndarray]) -> None:
         self._inputs = inputs
-        self._exact = _run(proto.SerializeToString(), inputs, _OFF)
-        original, _ = load(path)
-        self._optimised = _run(original.SerializeToString(), inputs, _ON)
+        self._folder = model.folder
+        self._exact = _run(model.proto, inputs, _OFF, model.folder)
+        source = load(path)
+        self._optimised = _run(source.proto, inputs, _ON, source.folder)
 
     def against(self, head: onnx.ModelProto, tail: onnx.ModelProto) -> Difference:
         """Run *head* (makes the boundary tensors and early outputs), then *tail*, and compare."""
-        pieces = (head.SerializeToString(), tail.SerializeToString())
-        exact = _apart(self._exact, _both(*pieces, self._inputs, _OFF))
-        split = _both(*pieces, self._inputs, _ON)
+        exact = _apart(self._exact, self._both(head, tail, _OFF))
+        split = self._both(head, tail, _ON)
         absolute, relative = 0.0, 0.0
         for name, value in self._optimised.items():
             apart = _apart({name: value}, split)
@@ -63,21 +62,20 @@ class Whole:
             relative = max(relative, apart / max(1.0, _magnitude(value)))
         return Difference(exact=exact, absolute=absolute, relative=relative)
 
-
-def _both(
-    head: bytes,
-    tail: bytes,
-    inputs: Mapping[str, np.ndarray],
-    level: ort.GraphOptimizationLevel,
-) -> dict[str, np.ndarray]:
-    early = _run(head, inputs, level)
-    return early | _run(tail, {**inputs, **early}, level)
+    def _both(
+        self, head: onnx.ModelProto, tail: onnx.ModelProto, level: ort.GraphOptimizationLevel
+    ) -> dict[str, np.ndarray]:
+        early = _run(head, self._inputs, level, self._folder)
+        return early | _run(tail, {**self._inputs, **early}, level, self._folder)
 
 
 def _run(
-    model: bytes, values: Mapping[str, np.ndarray], level: ort.GraphOptimizationLevel
+    model: onnx.ModelProto,
+    values: Mapping[str, np.ndarray],
+    level: ort.GraphOptimizationLevel,
+    folder: Path | None,
 ) -> dict[str, np.ndarray]:
-    session = open_session(model, level=level)
+    session = open_session(model.SerializeToString(), level=level, folder=folder)
     names = [value.name for value in session.get_outputs()]
     feeds = {value.name: values[value.name] for value in session.get_inputs()}
     return dict(zip(names, session.run(names, feeds), strict=True))

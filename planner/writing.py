@@ -9,7 +9,7 @@ from planner.costs import Costs
 from planner.judging import Verdicts
 from planner.limits import Choice, Limit, broken
 from planner.model import Model
-from planner.objectives import UNITS, Name
+from planner.objectives import UNITS, Name, World
 from planner.plans import (
     SCHEMA,
     Certificate,
@@ -78,7 +78,13 @@ def write(
             fps=_per_s(found.mixture.seconds),
             most_fps=_per_s(found.mixture.bound),
         )
-    every = [_priced(plan, costs, verdicts, objective) for plan in plans.values()]
+    every = [
+        msgspec.structs.replace(
+            priced(plan, costs.world, stream=objective == "throughput"),
+            drop=verdicts.drop(plan.crossing),
+        )
+        for plan in plans.values()
+    ]
     value = {plan.id: _value(plan, costs, objective) for plan in every}
     chosen = next(plan for plan in every if plan.id == choice)
     rest = [plan for plan in every if plan.id != choice and not plan.refused]
@@ -119,17 +125,16 @@ def _within(plan: Plan, limits: Sequence[Limit]) -> Plan:
     return msgspec.structs.replace(plan, refused=broken(limits, plan))
 
 
-def _priced(plan: Plan, costs: Costs, verdicts: Verdicts, objective: Name) -> Plan:
-    world = costs.world
+def priced(plan: Plan, world: World, *, stream: bool) -> Plan:
+    """*plan* with its energy and money at the link, and for a stream its frames per second."""
     up_bps = world.link.up_bps
     energy = world.busy_w is not None and world.radio is not None
-    stages = world.stages(up_bps) if objective == "throughput" else ()
+    slowest = throughput.slowest_s(world.stages(up_bps), plan) if stream else 0.0
     return msgspec.structs.replace(
         plan,
         energy_j=world.energy().of(plan, up_bps) if energy else None,
         usd=world.cost().of(plan, up_bps),
-        fps=_per_s(throughput.slowest_s(stages, plan)) if stages else None,
-        drop=verdicts.drop(plan.crossing),
+        fps=_per_s(slowest) if stream else None,
     )
 
 

@@ -1,32 +1,49 @@
 """Weights that an ONNX file keeps in other files, and where it says they are."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from cloud_fn.errors import RegistryError
+from planner.external import outside
+from planner.outline import NoMessage, outline
+from planner.sessions import INLINE_BELOW_BYTES
+from planner.source import EXTERNAL_FROM_BYTES
 
 
 def locations(model: onnx.ModelProto) -> tuple[str, ...]:
     """The files that *model* refers to, each once, as it writes them."""
-    entries = (entry.value for tensor in _outside(model) for entry in _location(tensor))
+    entries = (
+        entry.value
+        for tensor in outside(model)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    )
     return tuple(dict.fromkeys(entries))
 
 
 def relocate(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
     """Make *model* refer to each of its files by another name."""
-    for tensor in _outside(model):
-        for entry in _location(tensor):
-            entry.value = names[entry.value]
+    for tensor in outside(model):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = names[entry.value]
 
 
 def load_bare(path: Path) -> onnx.ModelProto | None:
-    """The model without its outside weights; None when *path* is no ONNX model."""
+    """The model as its file has it, if some of its weights are in other files; else None.
+
+    A large file is first looked at without its own weights; None also when it is no ONNX model.
+    """
     try:
+        if path.stat().st_size >= EXTERNAL_FROM_BYTES:
+            found = outline(path, least_bytes=INLINE_BELOW_BYTES)
+            if set(locations(found.proto)) <= {path.name}:
+                return None
         return onnx.load_model(str(path), load_external_data=False)
-    except DecodeError:
+    except (DecodeError, NoMessage):
         return None
 
 
@@ -46,50 +63,3 @@ def check_inside(location: str, model: Path) -> Path:
     if not path.is_file():
         raise RegistryError(f"{model} keeps weights in {path}, which is no file: copy it there")
     return path
-
-
-def _outside(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for graph in _graphs(model):
-        tensors = list(graph.initializer)
-        for sparse in graph.sparse_initializer:
-            tensors += (sparse.values, sparse.indices)
-        for node in graph.node:
-            tensors += _attribute_tensors(node)
-        yield from (t for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL)
-    for function in model.functions:
-        for node in function.node:
-            for tensor in _attribute_tensors(node):
-                if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                    yield tensor
-
-
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    nodes = [node for function in model.functions for node in function.node]
-    pending = [model.graph, *_subgraphs(nodes)]
-    while pending:
-        graph = pending.pop()
-        yield graph
-        pending += _subgraphs(graph.node)
-
-
-def _subgraphs(nodes: Iterable[onnx.NodeProto]) -> list[onnx.GraphProto]:
-    found = []
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                found.append(attribute.g)
-            found += attribute.graphs
-    return found
-
-
-def _attribute_tensors(node: onnx.NodeProto) -> list[onnx.TensorProto]:
-    found = []
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.TENSOR:
-            found.append(attribute.t)
-        found += attribute.tensors
-    return found
-
-
-def _location(tensor: onnx.TensorProto) -> list[onnx.StringStringEntryProto]:
-    return [entry for entry in tensor.external_data if entry.key == "location"]

@@ -33,13 +33,15 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Content(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a publisher pushed. Two versions of a model never have the same.
 
-    ``data`` are the files that hold the model's weights, where it keeps them outside; the stored
-    model refers to them by their digests. ``dims`` are sizes given to dynamic dimensions.
+    ``data`` are the files that hold the model's weights, where it keeps them outside, and
+    ``beside`` those that its steps name; the stored model and steps refer to them by their digests.
+    ``dims`` are sizes given to dynamic dimensions.
     """
 
     model: StoredFile
     data: tuple[StoredFile, ...] = ()
     steps: StoredFile | None = None
+    beside: tuple[StoredFile, ...] = ()
     dims: dict[str, int] = {}
 
     @property
@@ -51,7 +53,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
-        return (self.model, *self.data, *((self.steps,) if self.steps else ()))
+        return (self.model, *self.data, *((self.steps,) if self.steps else ()), *self.beside)
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,5 +1,6 @@
 """Publishing a model: copy, check, store, and only then give it a number."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from cloud_fn.registry.manifest import (
 from planner.errors import PlannerError
 from planner.graph import TensorInfo
 from planner.model import read
+from planner.steps import load as load_steps
 
 _STEPS = "steps.json"
 
@@ -72,8 +74,8 @@ def _push(
     outside = external.locations(bare) if bare is not None else ()
     for location in outside:
         _copy(external.check_inside(location, model), pushed / location, "weights")
-    staged_steps = _copy(steps, stage / _STEPS, "steps file") if steps is not None else None
-    digest, interface = _check(staged, model, staged_steps, steps, dims)
+    staged_steps, named = _stage_steps(steps, stage / "steps")
+    digest, interface = _check(staged, model, staged_steps, steps, dims, named)
     data = {location: catalog.blobs.put(pushed / location, location) for location in outside}
     if bare is not None and data:
         external.relocate(bare, {location: file.digest for location, file in data.items()})
@@ -82,6 +84,9 @@ def _push(
         model=catalog.blobs.put(staged, model.name),
         data=tuple(data.values()),
         steps=_put_steps(catalog, staged_steps),
+        beside=tuple(
+            catalog.blobs.put(stage / "steps" / stored, name) for stored, name in named.items()
+        ),
         dims=dims,
     )
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -91,8 +96,35 @@ def _push(
     return catalog.add(draft)
 
 
+def _stage_steps(steps: Path | None, folder: Path) -> tuple[Path | None, dict[str, str]]:
+    """Copy a steps file, and the files that it names under their SHA-256, which it then names.
+
+    Returns:
+        The copy, and of each file its SHA-256 and what the publisher called it.
+    """
+    if steps is None:
+        return None, {}
+    folder.mkdir()
+    try:
+        loaded = load_steps(steps)
+    except PlannerError as error:
+        raise RegistryError(str(error)) from error
+    named = {}
+    for name, data in loaded.files.items():
+        stored = hashlib.sha256(data).hexdigest()
+        (folder / stored).write_bytes(data)
+        named[stored] = name
+    (folder / _STEPS).write_bytes(loaded.stored)
+    return folder / _STEPS, named
+
+
 def _check(
-    staged: Path, model: Path, staged_steps: Path | None, steps: Path | None, dims: dict[str, int]
+    staged: Path,
+    model: Path,
+    staged_steps: Path | None,
+    steps: Path | None,
+    dims: dict[str, int],
+    named: Mapping[str, str],
 ) -> tuple[str, Interface]:
     """Read what was copied, so that what is stored is what was checked."""
     try:
@@ -101,6 +133,8 @@ def _check(
         sentence = str(error).replace(str(staged), str(model))
         if steps is not None:
             sentence = sentence.replace(str(staged_steps), str(steps))
+        for stored, called in named.items():
+            sentence = sentence.replace(stored, called)
         raise RegistryError(sentence) from error
     interface = Interface(
         inputs=tuple(map(_spec, found.inputs)),

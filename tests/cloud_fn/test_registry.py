@@ -1,5 +1,7 @@
 """Publishing, and finding again what was published."""
 
+import io
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from cloud_fn.errors import RegistryError, UnknownModel
+from cloud_fn.functions import Function
 from cloud_fn.registry import Catalog, Manifest
 from cloud_fn.registry.manifest import TensorSpec
 from cloud_fn.registry.push import push
@@ -115,6 +119,68 @@ def test_steps_that_do_not_fit_are_refused_and_nothing_stays(
     steps.write_text('{"schema": "isthmus.steps/1", "input": "q", "before": [{"step": "decode"}]}')
     with pytest.raises(RegistryError, match="steps feed the input 'q'"):
         push(catalog, mlp(), steps=steps)
+    assert files_below(catalog.root) == set()
+
+
+def with_labels(steps: Path, labels: str, data: bytes = b"red\ngreen\nblue\n") -> Path:
+    """*steps*, with the labels of its answer in a file beside it."""
+    document = json.loads(steps.read_text())
+    document["after"][0] |= {"labels": None, "labels_file": labels}
+    steps.write_text(json.dumps(document))
+    (steps.parent / "lists").mkdir(exist_ok=True)
+    (steps.parent / "lists" / "colours.txt").write_bytes(data)
+    return steps
+
+
+def test_files_that_the_steps_name_come_along_and_are_found_again(
+    catalog: Catalog, colours: tuple[Path, Path]
+) -> None:
+    model, steps = colours
+    with_labels(steps, "lists/colours.txt")
+    digest = read(model, steps=steps).digest
+    manifest, _ = push(catalog, model, steps=steps)
+    assert [file.name for file in manifest.content.beside] == ["lists/colours.txt"]
+    steps.unlink()
+    (steps.parent / "lists" / "colours.txt").unlink()
+    function = Function.of(manifest, catalog, threads=1)
+    stored = read(Path(function.model_path), steps=Path(str(function.steps_path)))
+    assert stored.digest == digest == manifest.digest
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), (0, 200, 0)).save(picture, "PNG")
+    made = stored.whole().run({"bytes": np.array([picture.getvalue()], np.object_)})
+    assert made["label"].tolist() == [b"green"]
+
+
+def test_other_contents_of_such_a_file_make_another_version(
+    catalog: Catalog, colours: tuple[Path, Path]
+) -> None:
+    model, steps = colours
+    with_labels(steps, "lists/colours.txt")
+    first, _ = push(catalog, model, steps=steps)
+    assert push(catalog, model, steps=steps) == (first, False)
+    with_labels(steps, "lists/colours.txt", b"rot\ngruen\nblau\n")
+    second, _ = push(catalog, model, steps=steps)
+    assert (first.version, second.version) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ("/etc/hostname", "must lie in the steps file's own folder"),
+        ("../secret.txt", "must lie in the steps file's own folder"),
+        ("lists/none.txt", "which is no file: put it there"),
+        ("lists/broken.txt", "names lists/broken.txt, which is no UTF-8 text"),
+    ],
+)
+def test_such_a_file_that_cannot_be_used_is_refused_and_nothing_stays(
+    catalog: Catalog, colours: tuple[Path, Path], labels: str, says: str
+) -> None:
+    model, steps = colours
+    with_labels(steps, labels)
+    (steps.parent / "lists" / "broken.txt").write_bytes(b"\xff")
+    (steps.parent.parent / "secret.txt").write_bytes(b"a\n")
+    with pytest.raises(RegistryError, match=says):
+        push(catalog, model, steps=steps)
     assert files_below(catalog.root) == set()
 
 

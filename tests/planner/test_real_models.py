@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from isthmus import main
-from planner.explain import narrow_places
 from planner.graph import UNKNOWN
 from planner.model import Model, read
+from planner.narrow import narrow_places
 from planner.verify import Whole
 from testbed import models
 
@@ -60,7 +60,7 @@ def test_head_and_tail_equal_a_large_model(name: str) -> None:
     """As above without the files; the whole of 240 to 570 MB is run once for its three cuts."""
     real = models.find(name)
     model = read(real.path, dims=real.dims)
-    whole = Whole(real.path, model.proto, real.sample_inputs())
+    whole = Whole(real.path, model, real.sample_inputs())
     cuts = three_cuts(model)
     found = [whole.against(*model.split(cut)) for cut in cuts]
     assert [(d.exact, d.holds) for d in found] == [(0.0, True)] * 3, found

@@ -1,8 +1,9 @@
-"""Cutting an ONNX model in two at any set of tensors.
+"""Cutting any part out of an ONNX model.
 
 Our own splitter: ``onnx.utils.Extractor`` fails on subgraphs that capture outer tensors and
 silently pulls upstream ops into the tail when the cut is incomplete. What depends on constants
-only is copied to each side that needs it; nothing constant ever crosses.
+only is copied to each side that needs it; nothing constant ever crosses. Weights in a file stay
+there: a piece has the model's references to them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ import onnx
 
 from planner.errors import CutError
 from planner.graph import UNKNOWN, TensorInfo
-from planner.normal import reads
+from planner.nodes import reads
 
 _ONNX_TYPE = {
     "BOOL": onnx.TensorProto.BOOL,
@@ -24,7 +25,6 @@ _ONNX_TYPE = {
     "INT32": onnx.TensorProto.INT32,
     "INT64": onnx.TensorProto.INT64,
     "FP16": onnx.TensorProto.FLOAT16,
-    "BF16": onnx.TensorProto.BFLOAT16,
     "FP32": onnx.TensorProto.FLOAT,
     "FP64": onnx.TensorProto.DOUBLE,
     "BYTES": onnx.TensorProto.STRING,
@@ -52,7 +52,6 @@ def extract(
     graph = model.graph
     made = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     constants = {tensor.name: index for index, tensor in enumerate(graph.initializer)}
-    sparse = {tensor.values.name for tensor in graph.sparse_initializer}
     given = set(inputs)
     nodes, weights, used = set[int](), set[int](), set[str]()
     stack = list(dict.fromkeys(outputs))
@@ -69,11 +68,14 @@ def extract(
             stack += fresh
         elif name in constants:
             weights.add(constants[name])
-        elif name not in sparse:
+        else:
             raise CutError(f"the cut lacks the tensor {name!r}: name every tensor that crosses it")
     for name in (*used, *outputs):
         if name in tensors and not tensors[name].crosses:
-            raise CutError(f"{name!r} is no tensor and cannot cross a cut: choose another cut")
+            raise CutError(
+                f"{name!r} is of a type that no message can hold and cannot cross a cut: "
+                "choose another cut"
+            )
     piece = onnx.ModelProto()
     piece.ir_version = model.ir_version
     piece.producer_name = "isthmus"
@@ -82,7 +84,6 @@ def extract(
     piece.graph.name = graph.name or "piece"
     piece.graph.node.extend(graph.node[index] for index in sorted(nodes))
     piece.graph.initializer.extend(graph.initializer[index] for index in sorted(weights))
-    piece.graph.sparse_initializer.extend(graph.sparse_initializer)
     piece.graph.input.extend(_value(tensors[name]) for name in inputs if name in used)
     piece.graph.output.extend(_value(tensors[name]) for name in outputs)
     kept = seen - used - set(outputs)
