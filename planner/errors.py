@@ -20,7 +20,7 @@ class CutError(PlannerError):
 
 
 class InputError(PlannerError):
-    """An input of a piece is missing, unknown, or of the wrong type or shape, or is no image."""
+    """An input of a piece is missing, unknown, of the wrong type or shape, or no such message."""
 
 
 class LinkError(PlannerError):

@@ -62,6 +62,12 @@ def _mount_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 def _mount_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("bench", help="measure us beside a baseline, in one run")
     parser.add_argument("name", choices=("planner",))
+    parser.add_argument(
+        "--only", action="append", metavar="SECTION", help="one section of it; may be repeated"
+    )
+    parser.add_argument(
+        "--model", action="append", metavar="NAME", help="one real model; may be repeated"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_bench)
 
@@ -228,9 +234,12 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from testbed.bench.planner import bench_planner, show
+    from testbed.bench.planner import SECTIONS, bench_planner, show
 
-    result = bench_planner(say=_narrate)
+    if lost := [name for name in args.only or () if name not in SECTIONS]:
+        raise TestbedError(f"there is no section {lost[0]!r}: it is one of {', '.join(SECTIONS)}")
+    sections = [name for name in SECTIONS if args.only is None or name in args.only]
+    result = bench_planner(sections=sections, names=args.model or (), say=_narrate)
     if args.json:
         _print_json(result)
     else:

@@ -115,12 +115,16 @@ def _work(walk: Walk, panel: Panel) -> Iterator[Markup]:
     cut = panel.x(walk.cut)
     taken = [Box(cut - 2, panel.y.last, cut + 2, panel.y.first)]
     taken += [*panel.outline(walk.device_s), *panel.outline(walk.cloud_s)]
-    for name, style, place, seconds in (
-        ("device", "edge", walk.places - 1, walk.device_s[-1]),
-        ("cloud", "cloud", 0, walk.cloud_s[0]),
+    last = walk.places - 1
+    quarters = [last * i // 4 for i in range(5)]
+    for name, style, curve, whole, order in (
+        ("device", "edge", walk.device_s, walk.device_s[-1], quarters[::-1]),
+        ("cloud", "cloud", walk.cloud_s, walk.cloud_s[0], quarters),
     ):
-        text = f"{name} {words.show_s(seconds)}"
-        label = placed(text, (panel.x(place), panel.y(seconds)), 12, panel.area, taken)
+        text = f"{name} {words.show_s(whole)}"
+        points = [(panel.x(place), panel.y(curve[place])) for place in order]
+        found = (placed(text, point, 12, panel.area, taken) for point in points)
+        label = next((label for label in found if label is not None), None)
         if label is not None:
             taken.append(label.box)
             yield label.drawn(f"{style} strong", 12)

@@ -33,7 +33,8 @@ class Scale:
 
     def ticks(self, most: int) -> tuple[float, ...]:
         """Round values within the scale, about *most* or fewer."""
-        return _log_ticks(self.low, self.high, most) if self.log else self._linear_ticks(most)
+        found = _log_ticks(self.low, self.high, most) if self.log else ()
+        return found if len(found) > 2 else self._linear_ticks(most)
 
     def _linear_ticks(self, most: int) -> tuple[float, ...]:
         if self.high <= self.low:
@@ -43,7 +44,7 @@ class Scale:
         step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * 0.999)
         first = math.ceil(self.low / step - 1e-9)
         count = math.floor(self.high / step + 1e-9) - first + 1
-        return tuple((first + i) * step for i in range(count))
+        return tuple(float(f"{(first + i) * step:.12g}") for i in range(count))
 
 
 def _log_ticks(low: float, high: float, most: int) -> tuple[float, ...]:

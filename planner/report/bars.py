@@ -115,7 +115,7 @@ def keys() -> Markup:
 def _label(document: PlanDocument, plan: Plan, y: float, *, narrow: bool) -> Iterator[Markup]:
     name = words.shorten(plan.id, 24 if narrow else 32)
     what = words.crosses(plan, 1) or "all on the device"
-    role = {document.choice: "the choice", document.runner_up: "runner-up"}.get(plan.id, "")
+    role = {document.runner_up: "runner-up", document.choice: "the choice"}.get(plan.id, "")
     if plan.refused:
         role = "no candidate"
     if narrow:

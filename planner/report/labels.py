@@ -11,7 +11,7 @@ Anchor = Literal["start", "middle", "end"]
 _LETTER = 0.66
 """An upper estimate of a letter's width in the widest of the page's typefaces, in ems."""
 
-_RISES = (8.0, -21.0, 24.0, -37.0, 40.0, -53.0)
+_RISES = (8.0, -7.0, -21.0, 24.0, -37.0, 40.0, -53.0)
 """How far below its point a label's upper edge is tried, in pixels; the nearest first."""
 
 
@@ -82,7 +82,7 @@ def placed(
     """A place for *text* near *point*, within *area* and clear of all that is *taken*."""
     x, y = point
     wide, high = text_width(text, size), size * 1.25
-    lefts: dict[Anchor, float] = {"middle": x - wide / 2, "start": x + 8, "end": x - 8 - wide}
+    lefts: dict[Anchor, float] = {"middle": x - wide / 2, "start": x + 10, "end": x - 10 - wide}
     others = list(taken)
     for rise in _RISES:
         for anchor, left in lefts.items():

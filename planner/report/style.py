@@ -84,7 +84,7 @@ svg .thin { fill: none; stroke-width: 1.5; }
 svg .ink { stroke: var(--ink); fill: none; }
 svg .dot { fill: var(--paper); stroke: var(--ink); stroke-width: 1.5; }
 svg .chosen { fill: var(--ink); }
-svg .refused-bar { opacity: .45; }
+svg .refused-bar rect { opacity: .4; } svg .refused-bar text { fill: var(--ink); }
 .readout { min-height: 3em; margin: 6px 0 0; font-size: 14px; color: var(--muted); }
 .readout b { color: var(--ink); font-weight: 600; }
 .keys { display: flex; flex-wrap: wrap; gap: 4px 20px; margin: 0 0 12px; padding: 0;
@@ -104,7 +104,8 @@ tbody th { font-weight: 500; font-size: 14px; color: var(--ink); vertical-align:
 th:first-child, td:first-child { padding-left: 0; }
 .left { text-align: left; }
 td.names { min-width: 160px; white-space: normal; text-align: left; overflow-wrap: anywhere; }
-td.names small, td.where small { display: block; color: var(--muted); font-size: 13px; }
+td.names small, tbody th small { display: block; color: var(--muted); font-size: 13px;
+  font-weight: 400; }
 tr.chosen > * { background: var(--wash); font-weight: 600; }
 tr.chosen th:first-child, tr.chosen td:first-child { box-shadow: inset 3px 0 var(--ink);
   padding-left: 12px; }

@@ -19,7 +19,7 @@ def plans_table(document: PlanDocument) -> Markup:
         "codec": lambda p: _ms(p.encode_s + p.decode_s),
         "link": lambda p: _ms(parts_of(p, document.link).link_s),
         "cloud": lambda p: _ms(p.cloud_s),
-        "total, ms": lambda p: _ms(parts_of(p, document.link).total_s),
+        "total": lambda p: _ms(parts_of(p, document.link).total_s),
         "x best": lambda p: f"{value_of(document, p) / best:.2f}" if best > 0 else "",
         "J": lambda p: "" if p.energy_j is None else f"{p.energy_j:.3g}",
         "USD/M": lambda p: "" if p.usd is None else f"{p.usd * 1e6:.3g}",
@@ -90,9 +90,9 @@ def ranges_table(document: PlanDocument) -> Markup:
 
 def _row(document: PlanDocument, plan: Plan, cells: list[str]) -> Markup:
     name = [plan.id]
-    role = {document.choice: "choice", document.runner_up: "runner-up"}.get(plan.id)
+    role = {document.runner_up: "runner-up", document.choice: "choice"}.get(plan.id)
     if role:
-        name.append(element("span", role, class_="tag"))
+        name.append(element("small", role))
     crosses = [words.crosses(plan, 3)]
     if plan.refused:
         crosses.append(element("small", f"no candidate: {plan.refused}"))

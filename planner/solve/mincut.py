@@ -118,20 +118,18 @@ def _least(graph: Graph, prices: Prices) -> Solution | None:
     """The best head by one minimum cut, None where every head is forbidden."""
     ops, names = len(graph.ops), list(graph.consumers)
     single = [cost_of(graph, prices, frozenset(head)) for head in (range(ops), ())]
-    if min(single) == 0:
-        head = frozenset(range(ops) if single[0] == 0 else ())
-        return Solution(head=head, cost=0.0, cut_value=0.0, resolution=0.0)
     tensor = {name: ops + i for i, name in enumerate(names)}
     trip = ops + len(names)
     source, sink = trip + 1, trip + 2
     arcs: list[Arc] = [(source, trip, prices.round_trip)]
+    base = 0.0  # what an op costs on either side flows straight through it and decides nothing
     for i, op in enumerate(graph.ops):
         back = math.fsum(prices.answer[name] for name in op.outputs if name in graph.answers)
-        arcs += [
-            (i, sink, prices.device[i]),
-            (source, i, prices.cloud[i] + back),
-            (trip, i, math.inf),
-        ]
+        here, there = prices.device[i], prices.cloud[i] + back
+        both = min(here, there)
+        if math.isfinite(both):
+            base, here, there = base + both, here - both, there - both
+        arcs += [(i, sink, here), (source, i, there), (trip, i, math.inf)]
         arcs += [
             (i, graph.producer[name], math.inf) for name in op.inputs if name in graph.producer
         ]
@@ -139,12 +137,17 @@ def _least(graph: Graph, prices: Prices) -> Solution | None:
         maker = graph.producer.get(name, source)
         arcs.append((maker, tensor[name], prices.crossing[name]))
         arcs += [(tensor[name], reader, math.inf) for reader in graph.consumers[name]]
-    cut = minimum_cut(arcs, source, sink, sink + 1, at_most=min(single))
+    if min(single) <= base * (1 + 1e-12):
+        head = frozenset(range(ops) if single[0] <= single[1] else ())
+        return Solution(head=head, cost=min(single), cut_value=base, resolution=1e-12 * base)
+    cut = minimum_cut(arcs, source, sink, sink + 1, at_most=min(single) - base)
+    value = cut.value + base
     near = cut.near.tolist()
     head = frozenset(i for i in range(ops) if near[i])
     cost = cost_of(graph, prices, head)
     if not math.isfinite(cost):
         return None
-    if abs(cost - cut.value) > cut.resolution:
-        raise ValueError(f"the cut's value {cut.value} is not its cost {cost}: this is a bug")
-    return Solution(head=head, cost=cost, cut_value=cut.value, resolution=cut.resolution)
+    resolution = cut.resolution + 1e-12 * cost  # sums of floats, too
+    if abs(cost - value) > resolution:
+        raise ValueError(f"the cut's value {value} is not its cost {cost}: this is a bug")
+    return Solution(head=head, cost=cost, cut_value=value, resolution=resolution)

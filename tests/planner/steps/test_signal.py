@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.fft
 
 from planner.errors import InputError, StepsError
+from planner.steps.wavelets import _fast as fast
 from testbed.signals import scalogram
 
 RunStep = Callable[..., tuple[np.ndarray, ...]]
@@ -113,6 +115,11 @@ def test_a_tone_is_largest_at_its_scale(run_step: RunStep) -> None:
     step = {"step": "scalogram", "bandwidth": 1.5, "centre": 1, "low": 8, "high": 128, "count": 9}
     (made,) = run_step(step, tone)
     assert np.geomspace(8, 128, 9)[made[:, 1000].argmax()] == pytest.approx(32)
+
+
+def test_the_transforms_size_is_the_next_without_a_prime_factor_above_5() -> None:
+    sizes = range(1, 3000)
+    assert [fast(n) for n in sizes] == [scipy.fft.next_fast_len(n, real=True) for n in sizes]
 
 
 def test_samples_in_another_order_and_shape(run_step: RunStep) -> None:
