@@ -246,6 +246,20 @@ def read(
 ) -> Model:
     """Read an ONNX model, and the steps around it, into one graph.
 
+    >>> import onnx, planner, shutil, tempfile
+    >>> from onnx import helper
+    >>> here = Path(tempfile.mkdtemp())
+    >>> x, y = (helper.make_tensor_value_info(name, 1, ["batch", 4]) for name in "xy")
+    >>> nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Exp", ["a"], ["y"])]
+    >>> graph = helper.make_graph(nodes, "two", [x], [y])
+    >>> onnx.save(helper.make_model(graph, ir_version=8), str(here / "two.onnx"))
+    >>> model = planner.read(here / "two.onnx", dims={"batch": 2})
+    >>> [op.kind for op in model.graph.ops], model.graph.info("a").shape
+    (['Relu', 'Exp'], (2, 4))
+    >>> model.graph.boundary({0})
+    ('a',)
+    >>> shutil.rmtree(here)
+
     Args:
         path: the ONNX file.
         steps: its ``steps.json``; None means that the network is all there is.

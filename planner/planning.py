@@ -67,6 +67,25 @@ def plan(  # noqa: PLR0913  a question has this many parts, each with a default
 ) -> PlanDocument:
     """The best cut at *link*'s bandwidth, with its certificate and the plan table.
 
+    >>> import onnx, planner, shutil, tempfile
+    >>> from pathlib import Path
+    >>> from onnx import helper
+    >>> from planner.links import parse_link
+    >>> from planner.model import sample_inputs
+    >>> here = Path(tempfile.mkdtemp())
+    >>> x, y = (helper.make_tensor_value_info(name, 1, [1, 4]) for name in "xy")
+    >>> nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Exp", ["a"], ["y"])]
+    >>> graph = helper.make_graph(nodes, "two", [x], [y])
+    >>> onnx.save(helper.make_model(graph, ir_version=8), str(here / "two.onnx"))
+    >>> model = planner.read(here / "two.onnx")
+    >>> cloud = planner.profile(model, sample_inputs(model), runs=5)
+    >>> document = planner.plan(model, cloud.scaled(0.1), cloud, parse_link("LTE"))
+    >>> document.choice, document.reason[:12]
+    ('device-only', 'do not split')
+    >>> document.at(1e9, rtt_s=document.link.rtt_s).id
+    'device-only'
+    >>> shutil.rmtree(here)
+
     Args:
         model: what :func:`planner.read` returned.
         device: the model's profile on the device.

@@ -44,6 +44,22 @@ def profile(
 ) -> Profile:
     """Measure *model* on this machine.
 
+    >>> import onnx, planner, shutil
+    >>> from onnx import helper
+    >>> from planner.model import sample_inputs
+    >>> here = Path(tempfile.mkdtemp())
+    >>> x, y = (helper.make_tensor_value_info(name, 1, [1, 4]) for name in "xy")
+    >>> nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Exp", ["a"], ["y"])]
+    >>> graph = helper.make_graph(nodes, "two", [x], [y])
+    >>> onnx.save(helper.make_model(graph, ir_version=8), str(here / "two.onnx"))
+    >>> model = planner.read(here / "two.onnx")
+    >>> profile = planner.profile(model, sample_inputs(model), runs=5)
+    >>> [op.kind for op in profile.ops], profile.whole_s > 0
+    (['Relu', 'Exp'], True)
+    >>> profile.scaled(0.5).whole_s == 2 * profile.whole_s
+    True
+    >>> shutil.rmtree(here)
+
     Args:
         model: what :func:`planner.read` returned.
         sample: one real input: an array for each of ``model.source``.

@@ -1,8 +1,10 @@
 """Every real model in three networks: the plan, what planning takes, and the field's methods."""
 
 import random
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
 
 import msgspec
@@ -85,8 +87,9 @@ def run(names: Sequence[str], say: Callable[[str], None]) -> Survey:
 
 def measured(name: str, *, runs: int = RUNS) -> tuple[Model, Profile]:
     """A real model, with its steps where it has any, and its profile on this machine."""
-    one = subject(name)
-    model = one.read()
+    with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
+        one = subject(name, Path(folder))
+        model = one.read()
     return model, profile(model, one.sample, runs=runs)
 
 
