@@ -9,14 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed import models
+from testbed.bench import regret, streams
 from testbed.bench.exactness import Exactness
 from testbed.bench.exactness import run as run_exactness
 from testbed.bench.survey import BIG, Survey
 from testbed.bench.survey import run as run_survey
-from testbed.bench.targets import Target, at_most
+from testbed.bench.targets import Target, at_most, show_targets
 
 CASES = 2000
-Section = Literal["exactness", "planning"]
+Section = Literal["exactness", "planning", "regret", "streams"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 _COLUMNS = 140
 
@@ -26,6 +27,8 @@ class PlannerBench(msgspec.Struct, frozen=True, kw_only=True):
 
     exactness: tuple[Exactness, ...] = ()
     survey: Survey | None = None
+    chosen: regret.Regret | None = None
+    flown: streams.Streams | None = None
     targets: tuple[Target, ...] = ()
 
 
@@ -41,14 +44,21 @@ def bench_planner(
     Args:
         sections: all by default.
         cases: random graphs for the exactness.
-        names: real models; all of the catalogue that are installed, by default.
+        names: real models; by default all that are installed are planned, and those that each
+            measured section names are measured.
         say: takes a line.
     """
-    names = names or [name for name in models.names() if models.missing(name) is None]
+    named = tuple(names)
+    names = named or [name for name in models.names() if models.missing(name) is None]
     exact = run_exactness(cases, say) if "exactness" in sections else ()
     seen = run_survey(names, say) if "planning" in sections else None
+    chosen = regret.run(names=named or regret.MODELS, say=say) if "regret" in sections else None
+    flown = streams.run(names=named or streams.MODELS, say=say) if "streams" in sections else None
     targets = [*_exact(exact), *(_planned(seen) if seen else ())]
-    return PlannerBench(exactness=exact, survey=seen, targets=tuple(targets))
+    targets += [*(chosen.targets if chosen else ()), *(flown.targets if flown else ())]
+    return PlannerBench(
+        exactness=exact, survey=seen, chosen=chosen, flown=flown, targets=tuple(targets)
+    )
 
 
 def show(result: PlannerBench) -> None:
@@ -64,8 +74,13 @@ def show(result: PlannerBench) -> None:
     if result.survey is not None:
         console.print(_planning(result.survey))
         console.print(_answers(result.survey))
-    for target in result.targets:
-        console.print(str(target))
+    if result.chosen is not None:
+        console.print(regret.show(result.chosen))
+        for reason in result.chosen.skipped:
+            console.print(f"skipped: {reason}")
+    if result.flown is not None:
+        console.print(streams.show(result.flown))
+    show_targets(console, result.targets)
 
 
 def _exact(rows: Sequence[Exactness]) -> list[Target]:

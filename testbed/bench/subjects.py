@@ -1,4 +1,4 @@
-"""What the measured benchmarks run: a model with its steps, and one real message of its sensor's."""
+"""What the measured benchmarks run: a model with its steps, and a real message of its sensor."""
 
 import io
 import wave
