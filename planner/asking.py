@@ -51,7 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="samples (a folder or .npz) to measure lossy codecs' effect on")  # fmt: skip
     add("--accuracy-drop", type=float, default=None, metavar="SHARE",
         help="the most accuracy that a lossy codec may cost (default 0.005)")  # fmt: skip
-    add("--samples", type=int, default=None, metavar="N", help="of DATA, the first N only")
+    add("--samples", type=int, default=None, metavar="N", help="N samples of DATA, evenly spread")
     add("--fidelity", type=Path, metavar="F.json",
         help="measurements of DATA from before; new ones are added to it")  # fmt: skip
     add("--cascade", type=Path, metavar="SMALL.onnx",

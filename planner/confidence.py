@@ -39,6 +39,30 @@ def highest_drop(lost: int, gained: int, of: int, confidence: float = CONFIDENCE
     return max(highest_share(lost, of, each) - lowest_share(gained, of, each), 0.0)
 
 
+def highest_mean_share(mean: float, of: int, confidence: float = CONFIDENCE) -> float:
+    """Upper bound of a mean of *of* shares between 0 and 1, whatever their distribution.
+
+    Never too low; where each share is 0 or 1 it is a little above :func:`highest_share`, and the
+    same where all are 0.
+
+    Source: Hoeffding, "Probability inequalities for sums of bounded random variables", JASA 58
+    (1963), theorem 1: ``of * kl(mean, bound) = ln(1 / (1 - confidence))``.
+    """
+    if not 0 <= mean <= 1 or of < 1:
+        raise ValueError(f"{mean} is no mean of {of} shares")
+    allowed = math.log(1 / (1 - confidence)) / of
+    low, high = mean, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        if _divergence(mean, middle) > allowed:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
 def highest_mean(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
     """Upper bound of the mean of values between 0 and 1; 1 where there is only one value.
 
@@ -55,3 +79,10 @@ def highest_mean(values: Sequence[float], confidence: float = CONFIDENCE) -> flo
     variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
     reach = float(stdtrit(count - 1, confidence)) * math.sqrt(variance / count)
     return min(mean + reach, 1.0)
+
+
+def _divergence(p: float, q: float) -> float:
+    """Kullback and Leibler's, in nats, from a coin that shows heads with *p* to one with *q*."""
+    head = p * math.log(p / q) if p > 0 else 0.0
+    tail = (1 - p) * math.log((1 - p) / (1 - q)) if p < 1 else 0.0
+    return head + tail

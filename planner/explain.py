@@ -10,7 +10,7 @@ from rich.text import Text
 from planner import words
 from planner.parts import in_order, parts_of, value_of
 from planner.plans import Plan, PlanDocument
-from planner.terminal import Bar, Ink, Stretch, on_log_scale
+from planner.terminal import Bar, Ink, Legend, Stretch, on_log_scale
 
 _BAR = 36
 _SCALE = 34
@@ -21,6 +21,7 @@ _DEVICE = Ink(style="blue", block="█", plain="#")
 _CODEC = Ink(style="cyan", block="▓", plain="%")
 _LINK = Ink(style="yellow", block="░", plain=".")
 _CLOUD = Ink(style="green", block="▒", plain="=")
+_LEGEND = Legend({"device": _DEVICE, "codec": _CODEC, "link": _LINK, "cloud": _CLOUD})
 
 
 def explain_plan(document: PlanDocument) -> Iterator[RenderableType]:
@@ -92,7 +93,7 @@ def _pictures(document: PlanDocument) -> Table:
     table = _table()
     table.add_column("", no_wrap=True)
     table.add_column("plan", no_wrap=True)
-    table.add_column(_legend(), no_wrap=True)
+    table.add_column(_LEGEND, no_wrap=True)
     for name in ("ms", "x best"):
         table.add_column(name, justify="right", no_wrap=True)
     extras = {
@@ -141,7 +142,7 @@ def _ranges(document: PlanDocument) -> Table:
     for name in ("from", "to Mbps"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("best plan", no_wrap=True)
-    table.add_column(f"over the uplink's bandwidth (● {words.show_rate(document.link.up_bps)})")
+    table.add_column("over the uplink's bandwidth, this link marked")
     table.add_column("runs on", no_wrap=True)
     for each in document.table:
         mine = each.from_bps <= document.link.up_bps < each.to_bps
@@ -174,11 +175,6 @@ def _fact(label: str, text: str, *, style: str = "") -> RenderableType:
     grid.add_column(style=style)
     grid.add_row(Text(label), Text(text))
     return grid
-
-
-def _legend() -> Text:
-    names = (("device", _DEVICE), ("codec", _CODEC), ("link", _LINK), ("cloud", _CLOUD))
-    return Text("  ").join(Text(f"{ink.block} {name}", style=ink.style) for name, ink in names)
 
 
 def _mark(document: PlanDocument, plan: Plan) -> str:

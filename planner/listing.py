@@ -10,6 +10,7 @@ from rich.text import Text
 from planner.cascade.document import Cascade
 from planner.plans import Plan
 from planner.tiering import TierPlan
+from planner.words import cascade_in_words
 
 
 def explain_front(pair: str, points: Sequence[Plan]) -> Iterator[RenderableType]:
@@ -60,14 +61,7 @@ def explain_tiers(plan: TierPlan) -> Iterator[RenderableType]:
 
 def explain_cascade(cascade: Cascade) -> Iterator[RenderableType]:
     """The cascade in one sentence, with how sure its figures are."""
-    yield Text(
-        f"cascade: {cascade.small} answers on the device where its {cascade.score} is at least "
-        f"{cascade.threshold:.3g}, {cascade.share_on_device:.0%} of the requests; the rest follow "
-        f"{cascade.plan}: {cascade.expected_latency_s * 1e3:.1f} ms and "
-        f"{cascade.expected_upload_bytes / 1e3:.1f} kB on average, {cascade.metric} "
-        f"{cascade.accuracy:.1%}, a drop of {cascade.drop:.2%} (at most {cascade.drop_high:.1%} "
-        f"with 95 % confidence, on {cascade.samples} samples that did not choose it)"
-    )
+    yield Text(f"cascade: {cascade_in_words(cascade)}")
 
 
 def _table(*names: str) -> Table:

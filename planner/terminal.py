@@ -1,7 +1,8 @@
 """What explanations draw in a terminal: bars, stretches on a scale, and the console itself."""
 
+import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -46,6 +47,27 @@ class Bar:
         return Measurement(self.width + 1, self.width + 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """What each ink means."""
+
+    inks: Mapping[str, Ink]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        yield self._text(ascii_only=options.ascii_only)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        width = self._text(ascii_only=options.ascii_only).cell_len
+        return Measurement(width, width)
+
+    def _text(self, *, ascii_only: bool) -> Text:
+        parts = (
+            Text(f"{ink.plain if ascii_only else ink.block} {name}", style=ink.style)
+            for name, ink in self.inks.items()
+        )
+        return Text("  ").join(parts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
     """A line from one column to another of *width*, with a mark on it or beside it."""
@@ -79,8 +101,13 @@ def on_log_scale(value: float, low: float, high: float) -> float:
 
 
 def show(parts: Iterable[RenderableType], *, console: Console | None = None) -> None:
-    """Print to the terminal, or in lines of :data:`PIPED_COLUMNS` where stdout is none."""
+    """Print to the terminal, or in lines of :data:`PIPED_COLUMNS` where stdout is none.
+
+    A character that the terminal cannot show becomes a question mark.
+    """
     console = console or Console()
+    if isinstance(console.file, io.TextIOWrapper):
+        console.file.reconfigure(errors="replace")
     if not console.is_terminal:
         console = Console(width=PIPED_COLUMNS, file=console.file)
     for part in parts:

@@ -1,5 +1,6 @@
 """Figures and findings of a plan document, in words."""
 
+from planner.cascade.document import Cascade
 from planner.parts import value_of
 from planner.plans import Certificate, Plan, PlanDocument, Range
 
@@ -11,9 +12,9 @@ _TAKES = {"latency": "takes", "energy": "draws", "cost": "costs", "throughput": 
 
 def show_s(seconds: float) -> str:
     """Three digits, in the unit that suits: ``0.13 ms``, ``119 ms``, ``1.24 s``."""
-    if seconds >= 1:
+    if seconds >= 0.9995:
         return f"{_digits(seconds)} s"
-    if 0 < seconds < 1e-4:
+    if 0 < seconds < 0.9995e-4:
         return f"{_digits(seconds * 1e6)} µs"
     return f"{_digits(seconds * 1e3)} ms"
 
@@ -172,6 +173,18 @@ def load_in_words(document: PlanDocument) -> str:
     if load.cold_chance:
         cold = f", {load.cold_chance:.1%} of the requests wait {show_s(load.cold_s)} for a start"
     return f"{show_s(load.wait_s)} a request: queue {show_s(load.queue_s)}{cold}"
+
+
+def cascade_in_words(cascade: Cascade) -> str:
+    """Who answers when, what that takes on average, and how sure its figures are."""
+    return (
+        f"{cascade.small} answers on the device where its {cascade.score} is at least "
+        f"{cascade.threshold:.3g}, {cascade.share_on_device:.0%} of the requests; the rest follow "
+        f"{cascade.plan}: {cascade.expected_latency_s * 1e3:.1f} ms and "
+        f"{cascade.expected_upload_bytes / 1e3:.1f} kB on average, {cascade.metric} "
+        f"{cascade.accuracy:.1%}, a drop of {cascade.drop:.2%} (at most {cascade.drop_high:.1%} "
+        f"with 95 % confidence, on {cascade.samples} samples that did not choose it)"
+    )
 
 
 def reason_parts(document: PlanDocument) -> tuple[str, tuple[str, ...]]:

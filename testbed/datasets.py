@@ -12,7 +12,7 @@ from PIL import Image
 
 from testbed.errors import TestbedError
 from testbed.images import picture
-from testbed.signals import SPEECH_HZ, speech
+from testbed.signals import SPEECH_HZ, speech, voice_inputs
 
 PHOTOGRAPHS = (
     "astronaut.png",
@@ -97,7 +97,8 @@ def write_speech(folder: Path, count: int = 30, *, seconds: float = 1.0) -> tupl
     """Write *count* cuts of a conversation as WAV files: 16 kHz, one channel, 16 bits.
 
     They begin at even distances over thirty seconds (:func:`testbed.signals.speech`), and overlap
-    where they must.
+    where they must. Beside them ``inputs.npz`` holds the cleared state that silero's network takes
+    besides the sound.
 
     Raises:
         TestbedError: *folder* cannot be written, or the cuts would be longer than the whole.
@@ -118,6 +119,8 @@ def write_speech(folder: Path, count: int = 30, *, seconds: float = 1.0) -> tupl
                 file.setsampwidth(2)
                 file.setframerate(SPEECH_HZ)
                 file.writeframes(pcm[start : start + length].tobytes())
+        state = {name: value for name, value in voice_inputs(1).items() if name != "input"}
+        np.savez(folder / "inputs.npz", allow_pickle=False, **state)
     except OSError as error:
         raise TestbedError(f"{folder} cannot be written: {error.strerror}") from error
     return tuple(written)

@@ -85,8 +85,7 @@ def measure_cascade(
     else:
         assert small is not None
         model, asked = small, _small(evaluation, small, score, threads)
-        _only(large.name, evaluation.view.decisions)
-        last = 0
+        last = _scored(large.name, evaluation.view.decisions)
     _check_comparable(model, asked.decision, large, evaluation.view.decisions[last])
     whole = [each[last] for each in evaluation.decided()]
     rest = [each[last] for each in evaluation.decided(crossing)] if crossing else whole
@@ -116,12 +115,17 @@ def measure_cascade(
     )
 
 
-def _only(name: str, decisions: Sequence[Decision]) -> Decision:
-    if len(decisions) != 1 or not decisions[0].single:
+def _scored(name: str, decisions: Sequence[Decision]) -> int:
+    """The place of the one decision that has a score for each class.
+
+    The class's number that classifiers often give beside the scores says the same once more.
+    """
+    found = [at for at, each in enumerate(decisions) if each.single and each.scores is not None]
+    if len(found) != 1:
         raise PlannerError(
-            f"a cascade needs one class or text as the answer, which that of {name} is not"
+            f"a cascade needs one answer with a score for each class, and {name} has {len(found)}"
         )
-    return decisions[0]
+    return found[0]
 
 
 def _small(evaluation: Evaluation, small: Model, score: Score, threads: int) -> _Asked:
@@ -133,7 +137,8 @@ def _small(evaluation: Evaluation, small: Model, score: Score, threads: int) -> 
             f"{small.name} takes {', '.join(small.source)}, but the samples hold "
             f"{', '.join(given)}: give both models steps that start from the same message"
         )
-    return _of(small, start, _only(small.name, view_of(small).decisions), score, threads)
+    decisions = view_of(small).decisions
+    return _of(small, start, decisions[_scored(small.name, decisions)], score, threads)
 
 
 def _early(

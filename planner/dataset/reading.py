@@ -5,9 +5,11 @@ from pathlib import Path
 
 from planner.dataset.labels import CSV, JSON, read_labels
 from planner.dataset.samples import Dataset, Messages, spread
-from planner.dataset.stacked import read_stacked
+from planner.dataset.stacked import read_others, read_stacked
 from planner.errors import InputError
 from planner.model import Model
+
+OTHERS = "inputs.npz"
 
 
 def read_dataset(path: Path, model: Model, limit: int | None = None) -> Dataset:
@@ -19,7 +21,9 @@ def read_dataset(path: Path, model: Model, limit: int | None = None) -> Dataset:
             - a folder of files, each one message of the sensor (an image, a sound, a text), taken
               in the order of their names. Labels come from ``labels.csv`` (``file,label``) or
               ``labels.json`` (``{"file": "label"}``) in it, which must then name every file; or
-              from sub-folders, one for each label. Hidden files are left out;
+              from sub-folders, one for each label. Hidden files are left out. Where the model
+              takes more than the message (a recurrent state, say), ``inputs.npz`` in the folder
+              has it, the same for every sample;
             - an ``.npz`` with one array for each input of the network, whose first axis counts the
               samples, and ``labels`` if there are any.
         model: what the samples are for.
@@ -45,14 +49,14 @@ def read_dataset(path: Path, model: Model, limit: int | None = None) -> Dataset:
 
 def _read_folder(folder: Path, model: Model, limit: int | None) -> Dataset:
     (source, *more) = (model.graph.info(name) for name in model.source)
-    if more or source.datatype != "BYTES":
+    if source.datatype != "BYTES":
         taken = ", ".join(info.name for info in model.inputs)
         raise InputError(
             f"{model.name} takes arrays ({taken}), no files: give an .npz with one array for each, "
             "or its steps.json"
         )
     try:
-        files, labels = _files(folder)
+        files, labels = _files(folder, *([OTHERS] if more else []))
     except OSError as error:
         raise InputError(f"data {folder} cannot be read: {error.strerror}") from error
     if not files:
@@ -62,16 +66,20 @@ def _read_folder(folder: Path, model: Model, limit: int | None) -> Dataset:
         name=str(folder),
         given=model.source,
         names=names,
-        samples=Messages([folder / name for name in names]),
+        samples=Messages(
+            [folder / name for name in names],
+            source.name,
+            read_others(folder / OTHERS, more) if more else {},
+        ),
         labels=None if labels is None else tuple(labels[name] for name in names),
     )
 
 
-def _files(folder: Path) -> tuple[list[str], Mapping[str, str] | None]:
-    """The messages' names below *folder*, in order, and the labels that go with them."""
+def _files(folder: Path, *apart: str) -> tuple[list[str], Mapping[str, str] | None]:
+    """The messages' names below *folder* but for *apart*, in order, and their labels."""
     plain = _visible(folder)
     tables = [folder / name for name in (CSV, JSON) if name in plain]
-    plain = [name for name in plain if name not in (CSV, JSON)]
+    plain = [name for name in plain if name not in (CSV, JSON, *apart)]
     below = {
         f"{each.name}/{name}": each.name
         for each in sorted(folder.iterdir())

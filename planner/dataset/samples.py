@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from planner.errors import InputError
-from planner.steps import SOURCE
 from protos.tensors import Array, to_raw
 
 Sample = Mapping[str, Array]
@@ -59,10 +58,16 @@ class Dataset:
 
 
 class Messages(Sequence[Sample]):
-    """Files, each one message of the sensor."""
+    """Files, each one message of the sensor.
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = tuple(paths)
+    Args:
+        paths: the files.
+        name: the tensor that a message is.
+        others: what every sample holds besides, by name.
+    """
+
+    def __init__(self, paths: Sequence[Path], name: str, others: Sample) -> None:
+        self._paths, self._name, self._others = tuple(paths), name, dict(others)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -79,7 +84,7 @@ class Messages(Sequence[Sample]):
                 f"sample {path} has {size} bytes: a sensor's message has at most "
                 f"{MAX_MESSAGE_BYTES}"
             )
-        return {SOURCE: np.array([content], dtype=np.object_)}
+        return {self._name: np.array([content], dtype=np.object_), **self._others}
 
 
 def spread(count: int, limit: int | None) -> Sequence[int]:

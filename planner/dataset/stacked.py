@@ -6,6 +6,7 @@ it is used. Compressed ones must be unpacked whole, and so may not be large.
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ _UNREADABLE = (
     EOFError,
     RuntimeError,  # encrypted, or compressed in a way that zipfile does not know
     struct.error,
+    tokenize.TokenError,  # numpy parses an array's header as Python
+    SyntaxError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -82,7 +85,7 @@ def read_stacked(path: Path, model: Model, limit: int | None) -> Dataset:
         raise InputError(f"{path} holds no samples: every array needs at least one row")
     if labels is not None:
         counts[LABELS] = _label_count(path, labels)
-    if max(counts.values()) != count:
+    if set(counts.values()) != {count}:
         told = ", ".join(f"{name} {n}" for name, n in counts.items())
         raise InputError(f"{path} holds different numbers of samples ({told}): make them equal")
     rows = spread(count, limit)
@@ -93,6 +96,31 @@ def read_stacked(path: Path, model: Model, limit: int | None) -> Dataset:
         samples=Stacked(arrays, infos, rows),
         labels=None if labels is None else tuple(_text(labels[row]) for row in rows),
     )
+
+
+def read_others(path: Path, infos: Sequence[TensorInfo]) -> dict[str, Array]:
+    """What every sample of a folder holds besides its message, one array for each of *infos*.
+
+    Raises:
+        InputError: it is missing or cannot be read, or its arrays are not those.
+    """
+    wanted = _some([info.name for info in infos])
+    if not path.is_file():
+        raise InputError(
+            f"the model also takes {wanted}: save them with numpy.savez as {path}, once for all "
+            "samples"
+        )
+    arrays = _arrays(path)
+    if sorted(arrays) != sorted(info.name for info in infos):
+        raise InputError(f"{path} holds {_some(arrays)}: it must hold {wanted}")
+    for info in infos:
+        array = arrays[info.name]
+        _check_type(path, info, array)
+        if not _fits(array.shape, info):
+            raise InputError(
+                f"{path}: {info.name} has shape {list(array.shape)}: it must be {list(info.shape)}"
+            )
+    return {name: np.array(array) for name, array in arrays.items()}
 
 
 def _arrays(path: Path) -> dict[str, Array]:
@@ -150,23 +178,30 @@ def _data_offset(path: Path, entry: zipfile.ZipInfo) -> int:
 
 
 def _check(path: Path, info: TensorInfo, array: Array) -> None:
+    _check_type(path, info, array)
+    sample = array.shape[1:]
+    if len(sample) == len(info.shape) - 1 and info.shape[0] in (1, UNKNOWN):
+        sample = (1, *sample)
+    if array.ndim == 0 or not _fits(sample, info):
+        raise InputError(
+            f"{path}: {info.name} has shape {list(array.shape)}: it must be the number of samples, "
+            f"then {list(info.shape)}"
+        )
+
+
+def _fits(shape: Sequence[int], info: TensorInfo) -> bool:
+    return len(shape) == len(info.shape) and all(
+        want in (UNKNOWN, got) for got, want in zip(shape, info.shape, strict=True)
+    )
+
+
+def _check_type(path: Path, info: TensorInfo, array: Array) -> None:
     try:
         datatype = datatype_of(array)
     except WireError as error:
         raise InputError(f"{path}: {info.name}: {error}") from error
     if datatype != info.datatype:
         raise InputError(f"{path}: {info.name} is {datatype}: it must be {info.datatype}")
-    sample = array.shape[1:]
-    if len(sample) == len(info.shape) - 1 and info.shape[0] in (1, UNKNOWN):
-        sample = (1, *sample)
-    fits = len(sample) == len(info.shape) and all(
-        want in (UNKNOWN, got) for got, want in zip(sample, info.shape, strict=True)
-    )
-    if array.ndim == 0 or not fits:
-        raise InputError(
-            f"{path}: {info.name} has shape {list(array.shape)}: it must be the number of samples, "
-            f"then {list(info.shape)}"
-        )
 
 
 def _label_count(path: Path, labels: Array) -> int:

@@ -169,8 +169,8 @@ class Evaluation:
         full = tuple((name, kinds.get(name, "raw")) for name in boundary if name in read)
         if idle := [name for name in names if name not in dict(full)]:
             raise CutError(
-                f"{idle[0]!r} leads to no answer of {self.model.name} after the other tensors: "
-                "leave it out of the crossing"
+                f"nothing reads {idle[0]!r} after the cut on the way to an answer of "
+                f"{self.model.name}: leave it out of the crossing"
             )
         return full
 

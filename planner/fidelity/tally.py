@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from planner.confidence import highest_drop, highest_mean, highest_share
+from planner.confidence import highest_drop, highest_mean, highest_mean_share, highest_share
 from planner.fidelity.document import Effect
 from planner.fidelity.views import Values, View
 
@@ -65,6 +65,8 @@ class Tally:
         if decisions and all(decision.single for decision in decisions):
             changed = count - sum(each == 1.0 for each in self.agreements)
             return changed / count, highest_share(changed, count)
-        alike = self.agreements if decisions else self.cosines
-        apart = [min(1.0 - each, 1.0) for each in alike]
+        if decisions:
+            drop = 1.0 - math.fsum(self.agreements) / count
+            return drop, highest_mean_share(drop, count)
+        apart = [min(1.0 - each, 1.0) for each in self.cosines]
         return math.fsum(apart) / count, highest_mean(apart)

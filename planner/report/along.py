@@ -23,7 +23,7 @@ class _Panels(NamedTuple):
 
 def chart(document: PlanDocument, walk: Walk, *, narrow: bool = False) -> Markup:
     """Bytes, work and latency over the ops, as one SVG for a wide page or for a narrow one."""
-    width, left, right = (376.0, 58.0, 8.0) if narrow else (992.0, 64.0, 16.0)
+    width, left, right = (376.0, 58.0, 16.0) if narrow else (992.0, 64.0, 24.0)
     x = Scale(low=0, high=walk.places - 1, first=left, last=width - right)
     panels = _panels(document, walk, x, narrow=narrow)
     bottom = panels.latency.y.first
@@ -151,7 +151,7 @@ def _title(walk: Walk, x: Scale, y: float) -> Markup:
     """What the choice is, above its place."""
     text = _cut_in_words(walk)
     half = text_width(text, 12) / 2
-    middle = min(max(x(walk.cut), half), x.last + 8 - half)
+    middle = min(max(x(walk.cut), half), x.last + 12 - half)
     return element("text", text, x=middle, y=y, text_anchor="middle", class_="strong")
 
 

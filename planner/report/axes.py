@@ -42,9 +42,13 @@ class Scale:
         rough = (self.high - self.low) / most
         size = 10 ** math.floor(math.log10(rough))
         step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * 0.999)
-        first = math.ceil(self.low / step - 1e-9)
-        count = math.floor(self.high / step + 1e-9) - first + 1
-        return tuple(float(f"{(first + i) * step:.12g}") for i in range(count))
+        found = _multiples(step, self.low, self.high)
+        return found if len(found) > 1 else _multiples(step / 2, self.low, self.high)
+
+
+def _multiples(step: float, low: float, high: float) -> tuple[float, ...]:
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return tuple(float(f"{i * step:.12g}") for i in range(first, last + 1))
 
 
 def _log_ticks(low: float, high: float, most: int) -> tuple[float, ...]:

@@ -12,6 +12,9 @@ from planner.report.axes import Scale, line
 from planner.report.labels import spread, text_width
 from planner.report.markup import Markup, element, joined, number
 
+_MOST_TIMES = 30
+"""The plot ends at this many times the best, so that a far worse plan does not flatten the rest."""
+
 _STEPS = 96
 _ROW = 16.0
 _SIZE = 12.0
@@ -103,9 +106,9 @@ def _plot(document: PlanDocument, *, narrow: bool) -> _Plot:
     low, high = document.table[0].from_bps, document.table[-1].to_bps
     curves = [(plan, curve_of(document, plan)) for plan in in_order(document)]
     best = [curve.at(bps) for plan, curve in curves for bps in (low, high) if not plan.refused]
-    top = max(_envelope(document, curves))
-    values = [value for value in best if value > 0]
-    lowest, highest = min(values, default=1e-6) / 1.5, min(max(values, default=1.0), top * 30) * 1.5
+    values = [value for value in best if value > 0] or [1e-6]
+    top = max(_envelope(document, curves)) or max(values)
+    lowest, highest = min(values) / 1.5, min(max(values), top * _MOST_TIMES) * 1.5
     upside_down = document.objective == "throughput"
     bottom = height - 44 - _BAND
     return _Plot(

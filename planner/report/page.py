@@ -188,6 +188,11 @@ def _bars(document: PlanDocument) -> Iterable[Markup]:
 
 def _tables(document: PlanDocument) -> Iterable[Markup]:
     yield element("h2", "All plans")
+    yield element(
+        "p",
+        "Milliseconds per request, the best plan first. USD/M: US dollars per million requests; "
+        "MB here: memory on the device.",
+    )
     yield plans_table(document)
     yield element("h2", "The best plan by bandwidth")
     yield ranges_table(document)
@@ -202,6 +207,8 @@ def _notes(
     ]
     if text := words.mixture_in_words(document):
         notes.append(("frames in flight", text))
+    if document.cascade is not None:
+        notes.append(("cascade", words.cascade_in_words(document.cascade)))
     if document.limits:
         notes.append(("limits", "; ".join(document.limits)))
     if text := words.load_in_words(document):
@@ -224,7 +231,9 @@ def _notes(
 def _machine(profile: Profile) -> str:
     machine = profile.machine
     threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
+    gpu = f" with {machine.accelerator}" if machine.accelerator else ""
+    taken = f", profiled {profile.taken}" if profile.taken else ""
     return (
-        f"{machine.cpu} ({machine.cores} cores, {threads}), ONNX Runtime {machine.onnxruntime}; "
-        f"the whole model takes {words.show_s(profile.whole_s)}"
+        f"{machine.cpu}{gpu} ({machine.cores} cores, {threads}), ONNX Runtime "
+        f"{machine.onnxruntime}{taken}; the whole model takes {words.show_s(profile.whole_s)}"
     )

@@ -12,7 +12,7 @@ CSS = """
   --device: #0068a5; --codec: #6bbce8; --link: #e69f00; --trip: #f4d48d; --cloud: #00775a;
   --down: #d590b7; --split: #c44f00; --faint: #aab3bb;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #13171b; --wash: #1b2025; --ink: #e8ebee; --muted: #9ca7b1; --line: #343c44;
     --grid: #262d33; --on: #13171b; --on-light: #13171b;
@@ -93,7 +93,6 @@ svg .refused-bar rect { opacity: .4; } svg .refused-bar text { fill: var(--ink);
 .keys svg { width: 22px; height: 12px; flex: none; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; line-height: 1.4; }
-caption { text-align: left; color: var(--muted); font-size: 13px; padding-bottom: 6px; }
 th { text-align: right; font-weight: 500; color: var(--muted); font-size: 13px;
   vertical-align: bottom; }
 td { text-align: right; vertical-align: top; white-space: nowrap; }
@@ -132,7 +131,6 @@ dl.notes code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, mo
   dl.notes dd { margin-bottom: 12px; }
 }
 @media print {
-  :root { color-scheme: light; }
   body { font-size: 11pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; }
   figure, tr, dl.figures { break-inside: avoid; }

@@ -40,13 +40,6 @@ def plans_table(document: PlanDocument) -> Markup:
     return _scrolled(
         element(
             "table",
-            element(
-                "caption",
-                (
-                    "Times in milliseconds per request, the best plan first. USD/M: US dollars per "
-                    "million requests; MB here: memory on the device."
-                ),
-            ),
             element("thead", head),
             element("tbody", *rows),
         ),

@@ -3,10 +3,16 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.confidence import highest_drop, highest_mean, highest_share, lowest_share
+from planner.confidence import (
+    highest_drop,
+    highest_mean,
+    highest_mean_share,
+    highest_share,
+    lowest_share,
+)
 
 
 def seen_at_most(count: int, of: int, share: float) -> float:
@@ -16,6 +22,7 @@ def seen_at_most(count: int, of: int, share: float) -> float:
     )
 
 
+@settings(deadline=None)  # the first call imports SciPy
 @given(of=st.integers(1, 60), data=st.data())
 def test_a_share_above_the_bound_would_hardly_have_shown_so_little(
     of: int, data: st.DataObject
@@ -40,6 +47,17 @@ def test_a_drop_counts_what_was_gained_only_where_something_was() -> None:
     assert highest_drop(10, 3, 50) == pytest.approx(
         highest_share(10, 50, 0.975) - lowest_share(3, 50, 0.975)
     )
+
+
+@settings(deadline=None)
+@given(of=st.integers(1, 60), data=st.data())
+def test_the_bound_for_any_shares_holds_for_those_of_0_and_1_too(
+    of: int, data: st.DataObject
+) -> None:
+    """It knows less than the exact one, and is never below it; with nothing seen they are one."""
+    count = data.draw(st.integers(0, of))
+    assert highest_mean_share(count / of, of) >= highest_share(count, of) - 1e-9
+    assert highest_mean_share(0.0, of) == pytest.approx(highest_share(0, of), abs=1e-9)
 
 
 def test_a_mean_of_one_value_could_be_anything_and_of_equal_ones_is_that_value() -> None:
