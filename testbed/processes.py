@@ -21,6 +21,8 @@ from testbed.errors import NotInstalled, ProcessDied
 
 log = logging.getLogger(__name__)
 
+KILLED_LIMIT_S = 5.0
+
 T = TypeVar("T")
 
 POLL_S = 0.02
@@ -170,8 +172,10 @@ class Processes:
         self.stop()
         for leftover in self.left_running():
             log.warning("killed a leftover: pid=%d command=%s", leftover.pid, leftover.command)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(leftover.pid, signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+                killed = psutil.Process(leftover.pid)
+                killed.kill()
+                killed.wait(KILLED_LIMIT_S)  # a kill is not yet a death on a busy machine
 
     def start(
         self,
