@@ -18,6 +18,7 @@ import onnx
 import onnxruntime as ort
 import psutil
 
+from planner.footprint import weight_bytes
 from planner.graph import Graph
 from planner.kernels import share_out
 from planner.model import Model
@@ -85,6 +86,7 @@ def profile(
     total = sum(shares.values()) or 1.0
     report("running every tensor's codecs" if sizes else "running the codecs")
     tensors = _all_tensors(model, feeds) | values
+    weights = weight_bytes(model.proto)
     times = step_times | {op.name: shares[op.name] / total * whole for op in network}
     return Profile(
         schema=SCHEMA,
@@ -95,7 +97,13 @@ def profile(
         whole_s=whole + sum(step_times.values()),
         spread_s=(low + sum(step_times.values()), high + sum(step_times.values())),
         ops=tuple(
-            OpTime(name=op.name, kind=op.kind, seconds=times[op.name]) for op in model.graph.ops
+            OpTime(
+                name=op.name,
+                kind=op.kind,
+                seconds=times[op.name],
+                weight_bytes=weights.get(op.name, 0),
+            )
+            for op in model.graph.ops
         ),
         codecs=_rates(tensors),
         tensors=_sizes(model.graph, tensors) if sizes else (),
