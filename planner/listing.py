@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.cascade.document import Cascade
-from planner.plans import Plan
+from planner.plans import Crossing, Plan
 from planner.tiering import TierPlan
 from planner.words import cascade_in_words
 
@@ -23,7 +23,7 @@ def explain_front(pair: str, points: Sequence[Plan]) -> Iterator[RenderableType]
         table.add_row(
             plan.id,
             plan.kind,
-            ", ".join(f"{each.tensor} ({each.codec})" for each in plan.crossing),
+            _crossing(plan.crossing),
             f"{plan.upload_bytes / 1e3:.1f}",
             f"{plan.busy_s * 1e3:.1f}",
             f"{plan.served_s * 1e3:.1f}",
@@ -41,13 +41,13 @@ def explain_tiers(plan: TierPlan) -> Iterator[RenderableType]:
     for stage, hop in zip(plan.stages, (*plan.hops, None), strict=True):
         crossing = hop.crossing if hop else ()
         table.add_row(
-            stage.tier,
+            Text(stage.tier),
             str(len(stage.ops)),
             f"{stage.seconds * 1e3:.1f}",
-            ", ".join(f"{each.tensor} ({each.codec})" for each in crossing),
+            _crossing(crossing),
             f"{sum(each.bytes for each in crossing) / 1e3:.1f}" if crossing else "",
             f"{(hop.codec_s + hop.travel_s) * 1e3:.1f}" if hop and crossing else "",
-            hop.link if hop else "",
+            Text(hop.link if hop else ""),
         )
     yield table
     for name, seconds in plan.alone_s.items():
@@ -62,6 +62,11 @@ def explain_tiers(plan: TierPlan) -> Iterator[RenderableType]:
 def explain_cascade(cascade: Cascade) -> Iterator[RenderableType]:
     """The cascade in one sentence, with how sure its figures are."""
     yield Text(f"cascade: {cascade_in_words(cascade)}")
+
+
+def _crossing(crossing: Sequence[Crossing]) -> Text:
+    """As text: a tensor's name may hold what would be markup."""
+    return Text(", ".join(f"{each.tensor} ({each.codec})" for each in crossing))
 
 
 def _table(*names: str) -> Table:
