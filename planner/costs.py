@@ -11,10 +11,11 @@ from planner.links import Link
 from planner.loads import Load
 from planner.objectives import World
 from planner.plans import Crossing, Plan
-from planner.profiles import CodecRate, OpTime, Profile, TensorSize
+from planner.profiles import Profile, TensorSize
 from planner.rates import Rates
 from planner.solve.problem import Chosen, Problem, Way
 from planner.tariffs import LAMBDA_1_GB
+from planner.ways import codec_rates, op_seconds, ways_of
 from protos import codecs
 
 
@@ -69,22 +70,24 @@ class Costs:
             else Rules(codecs=tuple(allowed), accepted=frozenset(accepted))
         )
         self.rules = rules
-        self._here = {rate.codec: rate for rate in device.codecs}
-        self._there = {rate.codec: rate for rate in cloud.codecs}
+        self._here, self._there = codec_rates(device), codec_rates(cloud)
         sizes = {size.name: size for size in (*cloud.tensors, *device.tensors)}
         if not sizes:
             raise PlannerError("no profile holds the tensors' sizes: make one without --no-sizes")
         known = {op.name for op in graph.ops}
         if lost := sorted((rules.on_device | rules.in_cloud) - known):
             raise PlannerError(f"there is no op {lost[0]!r} to pin: `isthmus inspect` lists them")
+        device_s = op_seconds(graph, device, "the device's profile")
+        cloud_s = op_seconds(graph, cloud, "the cloud's profile")
+        weights = {op.name: op.weight_bytes for op in device.ops}
         raw = {name: size.raw_bytes for name, size in sizes.items()}
         self.problem = Problem(
             graph=graph,
-            device_s=_times(graph, device, "device", rules.in_cloud),
-            cloud_s=_times(graph, cloud, "cloud", rules.on_device),
+            device_s=_unless(rules.in_cloud, graph, device_s),
+            cloud_s=_unless(rules.on_device, graph, cloud_s),
             ways={name: self._ways_of(sizes.get(name), name) for name in graph.consumers},
             answer_bytes={name: raw.get(name, 0) for name in graph.answers},
-            weight_bytes=tuple(op.weight_bytes for op in _in_order(graph, device)),
+            weight_bytes=tuple(weights[op.name] for op in graph.ops),
             live_bytes=_live(graph, raw),
         )
 
@@ -155,25 +158,10 @@ class Costs:
     def _ways_of(self, size: TensorSize | None, name: str) -> tuple[Way, ...]:
         if size is None or not self.graph.info(name).crosses or name in self.rules.kept:
             return ()
-        free = CodecRate(
-            codec="raw",
-            encode_fixed_s=0.0,
-            encode_per_byte_s=0.0,
-            decode_fixed_s=0.0,
-            decode_per_byte_s=0.0,
-        )
-        here, there = self._here, self._there
         return tuple(
-            Way(
-                codec=codec,
-                nbytes=nbytes,
-                encode_s=here.get(codec, free).encode_s(size.raw_bytes),
-                decode_s=there.get(codec, free).decode_s(size.raw_bytes),
-            )
-            for codec, nbytes in size.coded_bytes.items()
-            if codec in self.rules.codecs
-            and (name, codec) not in self.rules.banned
-            and (codec == "raw" or (codec in here and codec in there))
+            way
+            for way in ways_of(size, self._here, self._there, self.rules.codecs)
+            if (name, way.codec) not in self.rules.banned
         )
 
 
@@ -190,22 +178,11 @@ def plain_world(link: Link, device: Profile) -> World:
     )
 
 
-def _in_order(graph: Graph, profile: Profile) -> list[OpTime]:
-    ops = {op.name: op for op in profile.ops}
-    return [ops[op.name] for op in graph.ops]
-
-
-def _times(
-    graph: Graph, profile: Profile, which: str, elsewhere: Collection[str]
-) -> tuple[float, ...]:
-    times: Mapping[str, float] = {op.name: op.seconds for op in profile.ops}
-    missing = [op.name for op in graph.ops if op.name not in times]
-    if missing:
-        raise PlannerError(
-            f"the {which}'s profile is of another model or version: it lacks the op "
-            f"{missing[0]!r}; profile this model again"
-        )
-    return tuple(math.inf if op.name in elsewhere else times[op.name] for op in graph.ops)
+def _unless(names: Collection[str], graph: Graph, seconds: Sequence[float]) -> tuple[float, ...]:
+    """*seconds* of the ops, and infinitely many for those that must run elsewhere."""
+    return tuple(
+        math.inf if op.name in names else s for op, s in zip(graph.ops, seconds, strict=True)
+    )
 
 
 def _live(graph: Graph, raw_bytes: Mapping[str, int]) -> tuple[int, ...]:

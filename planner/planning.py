@@ -24,6 +24,7 @@ from planner.solve.problem import Chosen
 from planner.solve.throughput import best_mixture
 from planner.tables import line_table, stage_table
 from planner.tariffs import LAMBDA_1_GB, Tariff
+from planner.ways import check_profile
 from planner.writing import Found, priced, write
 from protos import codecs as wire_codecs
 
@@ -116,13 +117,8 @@ def plan(  # noqa: PLR0913  a question has this many parts, each with a default
     usable = every if judge else tuple(codecs)
     verdicts = Verdicts(judge, accuracy_drop, accepted=codecs)
     wide = Costs(model.graph, device, cloud, world, Rules(codecs=(*every, *SHOWN)))
-    rules = Rules(
-        codecs=usable,
-        accepted=frozenset(usable),
-        kept=frozenset() if raw_input_may_leave else frozenset(model.source),
-        on_device=frozenset(on_device),
-        in_cloud=frozenset(in_cloud),
-    )
+    kept = () if raw_input_may_leave else model.source
+    rules = _rules(usable, kept, on_device, in_cloud)
     lossy = [c for c in every if wire_codecs.parse(c).lossy] if judge else SHOWN
     others = baselines(model, wide, lossy)
     bans = verdicts.bans([each.crossing for each in others])
@@ -166,20 +162,29 @@ def plan_front(  # noqa: PLR0913  as plan
     if "energy" in pair or math.isfinite(limits.energy_j):
         _check_power(power, link)
     world = _world(device, link, load, power, tariff)
-    kept = frozenset() if raw_input_may_leave else frozenset(model.source)
-    rules = Rules(
-        codecs=tuple(codecs),
-        accepted=frozenset(codecs),
-        kept=kept,
-        on_device=frozenset(on_device),
-        in_cloud=frozenset(in_cloud),
-    )
+    kept = () if raw_input_may_leave else model.source
+    rules = _rules(codecs, kept, on_device, in_cloud)
     costs = Costs(model.graph, device, cloud, world, rules)
     held = limits_of(limits, world)
     points = front(costs.problem, world, *pair, held)
     if not points:
         raise none_left(costs.problem, world.latency().at(link.up_bps), held)
     return tuple(priced(costs.plan_of(p.chosen), world, stream=True) for p in points)
+
+
+def _rules(
+    codecs: Sequence[str],
+    kept: Collection[str],
+    on_device: Collection[str],
+    in_cloud: Collection[str],
+) -> Rules:
+    return Rules(
+        codecs=tuple(codecs),
+        accepted=frozenset(codecs),
+        kept=frozenset(kept),
+        on_device=frozenset(on_device),
+        in_cloud=frozenset(in_cloud),
+    )
 
 
 def _world(device: Profile, link: Link, load: Load, power: Power | None, tariff: Tariff) -> World:
@@ -195,12 +200,8 @@ def _world(device: Profile, link: Link, load: Load, power: Power | None, tariff:
 
 
 def _check(model: Model, device: Profile, cloud: Profile, objective: Name) -> None:
-    for which, profile in (("device", device), ("cloud", cloud)):
-        if profile.digest != model.digest:
-            raise PlannerError(
-                f"the {which}'s profile is of {profile.model} with other bytes than this "
-                f"{model.name}: profile this model again"
-            )
+    check_profile(model, device, "the device's profile")
+    check_profile(model, cloud, "the cloud's profile")
     if objective not in UNITS:
         raise PlannerError(f"there is no objective {objective!r}: it is one of {', '.join(UNITS)}")
 

@@ -10,9 +10,10 @@ from planner.errors import NoFeasiblePlan, PlannerError
 from planner.links import Link
 from planner.model import Model
 from planner.plans import Certificate, Crossing
-from planner.profiles import CodecRate, Profile
+from planner.profiles import Profile
 from planner.solve.problem import Way
-from planner.solve.tiers import TierPrices, cost_of, place
+from planner.solve.tiers import Placement, TierPrices, cost_of, place
+from planner.ways import check_profile, codec_rates, op_seconds, ways_of
 
 SCHEMA: Literal["isthmus.tiers/1"] = "isthmus.tiers/1"
 
@@ -78,17 +79,16 @@ def plan_tiers(
     if len(links) != len(tiers) - 1 or len(tiers) < 2:
         raise PlannerError(f"{len(tiers)} tiers need {len(tiers) - 1} links, got {len(links)}")
     for name, profile in profiles.items():
-        if profile.digest != model.digest:
-            raise PlannerError(
-                f"the profile of tier {name} is of {profile.model} with other bytes than this "
-                f"{model.name}: profile this model again"
-            )
+        check_profile(model, profile, f"the profile of tier {name}")
     kept = () if raw_input_may_leave else model.source
     ways = [
         _ways(model, tiers[hop], tiers[hop + 1], tiers, links[hop], codecs, kept if not hop else ())
         for hop in range(len(links))
     ]
-    seconds = [_seconds(model, profile, name) for name, profile in profiles.items()]
+    seconds = [
+        op_seconds(model.graph, profile, f"the profile of tier {name}")
+        for name, profile in profiles.items()
+    ]
     raw = {size.name: size.raw_bytes for profile in tiers for size in profile.tensors}
     prices = TierPrices(
         run=tuple(seconds),
@@ -112,20 +112,7 @@ def plan_tiers(
         schema=SCHEMA,
         model=model.name,
         digest=model.digest,
-        stages=tuple(
-            Stage(
-                tier=name,
-                ops=tuple(
-                    op.name
-                    for op, at in zip(model.graph.ops, found.tiers, strict=True)
-                    if at == tier
-                ),
-                seconds=math.fsum(
-                    s for s, at in zip(seconds[tier], found.tiers, strict=True) if at == tier
-                ),
-            )
-            for tier, name in enumerate(names)
-        ),
+        stages=_stages(model, names, seconds, found),
         hops=tuple(
             _hop(model, found.tiers, hop, link, ways[hop], prices) for hop, link in enumerate(links)
         ),
@@ -143,6 +130,22 @@ def plan_tiers(
             resolution=found.resolution,
         ),
     )
+
+
+def _stages(
+    model: Model, names: Sequence[str], seconds: Sequence[Sequence[float]], found: Placement
+) -> tuple[Stage, ...]:
+    out = []
+    for tier, name in enumerate(names):
+        here = [i for i, at in enumerate(found.tiers) if at == tier]
+        out.append(
+            Stage(
+                tier=name,
+                ops=tuple(model.graph.ops[i].name for i in here),
+                seconds=math.fsum(seconds[tier][i] for i in here),
+            )
+        )
+    return tuple(out)
 
 
 def _hop(
@@ -172,15 +175,6 @@ def _hop(
     )
 
 
-def _seconds(model: Model, profile: Profile, name: str) -> tuple[float, ...]:
-    times = {op.name: op.seconds for op in profile.ops}
-    if lost := [op.name for op in model.graph.ops if op.name not in times]:
-        raise PlannerError(
-            f"the profile of tier {name} lacks the op {lost[0]!r}: profile this model again"
-        )
-    return tuple(times[op.name] for op in model.graph.ops)
-
-
 def _ways(
     model: Model,
     near: Profile,
@@ -192,30 +186,13 @@ def _ways(
 ) -> dict[str, Way | None]:
     """The fastest way for each tensor over one hop."""
     sizes = {size.name: size for profile in profiles for size in profile.tensors}
-    here = {rate.codec: rate for rate in near.codecs}
-    there = {rate.codec: rate for rate in far.codecs}
-    none = CodecRate(
-        codec="raw",
-        encode_fixed_s=0.0,
-        encode_per_byte_s=0.0,
-        decode_fixed_s=0.0,
-        decode_per_byte_s=0.0,
-    )
+    here, there = codec_rates(near), codec_rates(far)
     found: dict[str, Way | None] = dict.fromkeys(model.graph.consumers)
     for name in found:
         size = sizes.get(name)
         if size is None or name in kept or not model.graph.info(name).crosses:
             continue
-        ways = [
-            Way(
-                codec=codec,
-                nbytes=nbytes,
-                encode_s=here.get(codec, none).encode_s(size.raw_bytes),
-                decode_s=there.get(codec, none).decode_s(size.raw_bytes),
-            )
-            for codec, nbytes in size.coded_bytes.items()
-            if codec in codecs and (codec == "raw" or (codec in here and codec in there))
-        ]
+        ways = ways_of(size, here, there, codecs)
         found[name] = min(ways, key=lambda way: _cost(way, link), default=None)
     return found
 

@@ -28,6 +28,10 @@ _INFEASIBLE = 2
 """HiGHS's status, as scipy's ``milp`` reports it."""
 
 
+Cost = tuple[dict[int, float], float]
+"""Coefficients of the variables, and the constant beside them."""
+
+
 class Measured(Use, Protocol):
     """What limits are held against: a plan's use, its bytes on the device, what crosses."""
 
@@ -86,12 +90,14 @@ def solve(
         TimeoutError: nothing was found within *time_limit_s*.
     """
     table = _Table(problem)
-    found = table.run(objective, limits, time_limit_s)
+    costs = [table.row(rates) for rates in objective]
+    # HiGHS's tolerances are absolute: the objective is brought to the order of one.
+    scale = max(max(map(abs, (*row.values(), constant))) for row, constant in costs) or 1.0
+    found = table.run(costs, scale, limits, time_limit_s)
     if found is None:
         return None
     chosen = table.read(found.x)
     value = max(rates.of(chosen) for rates in objective)
-    scale = table.scale(objective)
     bound = found.mip_dual_bound if found.mip_dual_bound is not None else found.fun
     return Answer(chosen=chosen, value=value, bound=min(float(bound) * scale, value))
 
@@ -117,20 +123,13 @@ class _Table:
         """Variables: the last two are the fullest moment's bytes and the objective."""
         return self._trip + 3
 
-    def scale(self, objective: Sequence[Rates]) -> float:
-        """What the objective is divided by, so that HiGHS's absolute tolerances are small."""
-        rows = [self._row(rates) for rates in objective]
-        return max(max(abs(c) for c in [*row.values(), constant]) for row, constant in rows) or 1.0
-
     def run(
-        self, objective: Sequence[Rates], limits: Limits, time_limit_s: float
+        self, costs: Sequence[Cost], scale: float, limits: Limits, time_limit_s: float
     ) -> OptimizeResult | None:
-        scale = self.scale(objective)
         epigraph = self.count - 1
         target = np.zeros(self.count)
         rows, low, high = list(self._rows), list(self._low), list(self._high)
-        for rates in objective:  # cost - T <= -constant
-            row, constant = self._row(rates)
+        for row, constant in costs:  # cost - T <= -constant
             rows.append({**{j: c / scale for j, c in row.items()}, epigraph: -1.0})
             low.append(-np.inf)
             high.append(-constant / scale)
@@ -198,7 +197,7 @@ class _Table:
         self._low.append(low)
         self._high.append(high)
 
-    def _row(self, rates: Rates) -> tuple[dict[int, float], float]:
+    def row(self, rates: Rates) -> Cost:
         """*rates* as coefficients of the variables, and the constant beside them."""
         problem = self.problem
         row: dict[int, float] = {}
@@ -220,7 +219,7 @@ class _Table:
     def _limits(self, limits: Limits) -> list[tuple[dict[int, float], float]]:
         out = []
         for rates, most in limits.rates:
-            row, constant = self._row(rates)
+            row, constant = self.row(rates)
             scale = max(most, 1e-12)
             out.append(({j: c / scale for j, c in row.items()}, (most - constant) / scale))
         if math.isfinite(limits.tensors):

@@ -11,6 +11,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from planner.model import Model, read
+from planner.profiles import Profile
+from planner.profiling import profile
+from planner.steps import made_up_image
 
 Builder = Callable[..., Path]
 
@@ -67,3 +70,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(tiny: Path) -> Model:
     return read(tiny, steps=tiny.parent / "steps.json")
+
+
+@pytest.fixture(scope="session")
+def measured(model: Model) -> Profile:
+    """The small model on this machine."""
+    sample = {"bytes": np.array([made_up_image(64, 48)], dtype=np.object_)}
+    return profile(model, sample, runs=5)

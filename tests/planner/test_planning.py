@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from planner.errors import NoFeasiblePlan, PlannerError
@@ -12,24 +11,9 @@ from planner.links import parse_link
 from planner.model import Model
 from planner.planning import plan
 from planner.plans import PlanDocument, read_plan, write_plan
-from planner.profiles import OpTime, Profile, read_profile, write_profile
-from planner.profiling import profile
+from planner.profiles import Profile, read_profile, write_profile
 from planner.steps import made_up_image
-
-
-@pytest.fixture(scope="module")
-def measured(model: Model) -> Profile:
-    sample = {"bytes": np.array([made_up_image(64, 48)], dtype=np.object_)}
-    return profile(model, sample, runs=5)
-
-
-def with_times(base: Profile, **seconds: float) -> Profile:
-    """*base* with made-up times: every op 0.0 but those named by the end of their name."""
-    ops = tuple(
-        OpTime(name=op.name, kind=op.kind, seconds=seconds.get(op.name.split(":")[-1], 0.0))
-        for op in base.ops
-    )
-    return msgspec.structs.replace(base, ops=ops)
+from testbed.fakes import with_times
 
 
 def ms(document: PlanDocument, name: str) -> float:
@@ -44,6 +28,14 @@ def test_a_profile_shares_out_the_whole_among_the_ops(measured: Profile, model: 
     assert sizes["crop"] == 32 * 32 * 3
     assert sizes["x"] == 4 * 32 * 32 * 3
     assert sizes["bytes"] == len(made_up_image(64, 48)) + 4  # BYTES carry their length
+
+
+def test_a_profile_knows_the_weights_of_each_op(measured: Profile) -> None:
+    assert {op.name: op.weight_bytes for op in measured.ops if op.weight_bytes} == {
+        "conv1": 4 * 8 * 3 * 3 * 3,
+        "conv2": 4 * 16 * 8 * 3 * 3,
+        "fc": 4 * 16 * 3,
+    }
 
 
 def test_a_scaled_profile_is_slower_everywhere(measured: Profile) -> None:

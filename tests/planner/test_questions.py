@@ -3,8 +3,6 @@
 import math
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import pytest
 
 from planner.energy import RADIOS
@@ -17,18 +15,11 @@ from planner.model import Model
 from planner.objectives import Name
 from planner.planning import Power, plan
 from planner.plans import Plan, PlanDocument, read_plan, write_plan
-from planner.profiles import OpTime, Profile
-from planner.profiling import profile
-from planner.steps import made_up_image
+from planner.profiles import Profile
 from planner.tariffs import Tariff, parse_tariff
+from testbed.fakes import with_times
 
 LINK = parse_link("1Mbps,10ms")
-
-
-@pytest.fixture(scope="module")
-def measured(model: Model) -> Profile:
-    sample = {"bytes": np.array([made_up_image(64, 48)], dtype=np.object_)}
-    return profile(model, sample, runs=5)
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +31,6 @@ def device(measured: Profile) -> Profile:
 @pytest.fixture(scope="module")
 def cloud(measured: Profile) -> Profile:
     return with_times(measured, fc=0.001)
-
-
-def with_times(base: Profile, **seconds: float) -> Profile:
-    ops = tuple(
-        OpTime(
-            name=op.name,
-            kind=op.kind,
-            seconds=seconds.get(op.name.split(":")[-1], 0.0),
-            weight_bytes=op.weight_bytes,
-        )
-        for op in base.ops
-    )
-    return msgspec.structs.replace(base, ops=ops)
 
 
 def chosen(document: PlanDocument) -> Plan:

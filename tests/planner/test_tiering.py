@@ -1,36 +1,22 @@
 """More than two tiers, and which lossy crossings are judged."""
 
 import msgspec
-import numpy as np
 import pytest
 
 from planner.errors import PlannerError
 from planner.judging import Pairs, Verdicts
 from planner.links import parse_link
+from planner.listing import explain_front
 from planner.model import Model
 from planner.planning import plan
-from planner.plans import Crossing
-from planner.profiles import OpTime, Profile
-from planner.profiling import profile
-from planner.steps import made_up_image
+from planner.plans import Crossing, Plan
+from planner.profiles import Profile
+from planner.terminal import show
 from planner.tiering import plan_tiers
 from planner.traces import Trace
+from testbed.fakes import with_times
 
 RAW = ("raw",)
-
-
-@pytest.fixture(scope="module")
-def measured(model: Model) -> Profile:
-    sample = {"bytes": np.array([made_up_image(64, 48)], dtype=np.object_)}
-    return profile(model, sample, runs=5)
-
-
-def with_times(base: Profile, **seconds: float) -> Profile:
-    ops = tuple(
-        OpTime(name=op.name, kind=op.kind, seconds=seconds.get(op.name.split(":")[-1], 0.0))
-        for op in base.ops
-    )
-    return msgspec.structs.replace(base, ops=ops)
 
 
 def test_two_tiers_take_what_the_plan_takes(measured: Profile, model: Model) -> None:
@@ -121,3 +107,21 @@ def test_a_traces_slow_moments_are_its_quantiles() -> None:
     assert trace.quantile_bps(0.99) == 30_000.0
     assert trace.quantile_bps(0.5) == 15_000.0
     assert trace.quantile_bps(0.01) == 1500.0  # at least one packet, so that nothing is infinite
+
+
+def test_a_tensors_name_is_never_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    points = [
+        Plan(
+            id="plan-1",
+            crossing=crossing(("[/red]a[0]", "raw")),
+            ops_on_device=1,
+            ops=2,
+            device_s=0.1,
+            encode_s=0.0,
+            decode_s=0.0,
+            cloud_s=0.1,
+            download_bytes=1,
+        )
+    ]
+    show(explain_front("latency,cost", points))
+    assert "[/red]a[0] (raw)" in capsys.readouterr().out

@@ -1,0 +1,67 @@
+"""What a profile says of one model: seconds of its ops, and the ways of its tensors to cross."""
+
+from collections.abc import Collection, Mapping
+
+from planner.errors import PlannerError
+from planner.graph import Graph
+from planner.model import Model
+from planner.profiles import CodecRate, Profile, TensorSize
+from planner.solve.problem import Way
+
+_FREE = CodecRate(
+    codec="raw",
+    encode_fixed_s=0.0,
+    encode_per_byte_s=0.0,
+    decode_fixed_s=0.0,
+    decode_per_byte_s=0.0,
+)
+"""What a raw tensor costs a machine whose profile has no rate for it."""
+
+Rates = Mapping[str, CodecRate]
+
+
+def check_profile(model: Model, profile: Profile, whose: str) -> None:
+    """Refuse a profile of other bytes than *model*'s.
+
+    Raises:
+        PlannerError: it is; *whose* names the profile.
+    """
+    if profile.digest != model.digest:
+        raise PlannerError(
+            f"{whose} is of {profile.model} with other bytes than this {model.name}: "
+            "profile this model again"
+        )
+
+
+def op_seconds(graph: Graph, profile: Profile, whose: str) -> tuple[float, ...]:
+    """Seconds of each op, in the graph's order.
+
+    Raises:
+        PlannerError: the profile lacks one; *whose* names the profile.
+    """
+    times = {op.name: op.seconds for op in profile.ops}
+    missing = [op.name for op in graph.ops if op.name not in times]
+    if missing:
+        raise PlannerError(
+            f"{whose} is of another model or version: it lacks the op {missing[0]!r}; "
+            "profile this model again"
+        )
+    return tuple(times[op.name] for op in graph.ops)
+
+
+def codec_rates(profile: Profile) -> Rates:
+    return {rate.codec: rate for rate in profile.codecs}
+
+
+def ways_of(size: TensorSize, here: Rates, there: Rates, codecs: Collection[str]) -> list[Way]:
+    """Every way for a tensor to cross with one of *codecs* that both ends have a rate for."""
+    return [
+        Way(
+            codec=codec,
+            nbytes=nbytes,
+            encode_s=here.get(codec, _FREE).encode_s(size.raw_bytes),
+            decode_s=there.get(codec, _FREE).decode_s(size.raw_bytes),
+        )
+        for codec, nbytes in size.coded_bytes.items()
+        if codec in codecs and (codec == "raw" or (codec in here and codec in there))
+    ]
