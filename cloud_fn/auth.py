@@ -19,28 +19,8 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path | None) -> "Keys":
-        """Read a key file: one key a line; empty lines and lines that start with ``#`` are not.
-
-        Raises:
-            ServeError: it cannot be read, others may read it, or it holds no key or a short one.
-        """
-        if path is None:
-            return cls()
-        try:
-            mode, text = path.stat().st_mode, path.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not ASCII text"
-            raise ServeError(f"key file {path} cannot be read: {reason}") from error
-        if stat.S_IMODE(mode) & 0o077:
-            raise ServeError(f"key file {path} can be read by others: run `chmod 600 {path}`")
-        lines = [line.strip() for line in text.splitlines()]
-        keys = [line for line in lines if line and not line.startswith("#")]
-        if not keys or min(map(len, keys)) < MIN_KEY_CHARS:
-            raise ServeError(
-                f"key file {path} must hold one key a line, each of at least {MIN_KEY_CHARS} "
-                "characters: make one with `openssl rand -hex 32`"
-            )
-        return cls(keys)
+        """Take the keys of a file; see :func:`read_keys`."""
+        return cls() if path is None else cls(read_keys(path))
 
     def check(self, authorization: str | None) -> None:
         """Let a caller in by the value of its ``authorization`` header.
@@ -59,6 +39,29 @@ class Keys:
             raise Unauthenticated(
                 "the server needs a key: send the metadata `authorization: Bearer KEY`"
             )
+
+
+def read_keys(path: Path) -> list[str]:
+    """Read a key file: one key a line; empty lines and lines that start with ``#`` are not.
+
+    Raises:
+        ServeError: it cannot be read, others may read it, or it holds no key or a short one.
+    """
+    try:
+        mode, text = path.stat().st_mode, path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not ASCII text"
+        raise ServeError(f"key file {path} cannot be read: {reason}") from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise ServeError(f"key file {path} can be read by others: run `chmod 600 {path}`")
+    lines = [line.strip() for line in text.splitlines()]
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys or min(map(len, keys)) < MIN_KEY_CHARS:
+        raise ServeError(
+            f"key file {path} must hold one key a line, each of at least {MIN_KEY_CHARS} "
+            "characters: make one with `openssl rand -hex 32`"
+        )
+    return keys
 
 
 def _digest(key: str) -> bytes:

@@ -1,4 +1,4 @@
-"""``isthmus serve`` and ``isthmus registry``."""
+"""``isthmus serve``, ``isthmus registry`` and ``isthmus functions``."""
 
 import argparse
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_fn import config
-from cloud_fn.errors import RegistryError
-from protos.documents import as_builtin, encode_json
+from cloud_fn.errors import NothingSeen, RegistryError, ServeError
+from protos.documents import as_builtin, encode_json, write_json
 
 if TYPE_CHECKING:
     from cloud_fn.registry import Catalog, Manifest
@@ -24,6 +24,7 @@ def mount(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     """Add the commands of this room."""
     _mount_serve(commands)
     _mount_registry(commands)
+    _mount_functions(commands)
 
 
 def _mount_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -79,6 +80,29 @@ def _mount_registry(commands: "argparse._SubParsersAction[argparse.ArgumentParse
         action.add_argument("--json", action="store_true", help="print one JSON document")
 
 
+def _mount_functions(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    functions = commands.add_parser("functions", help="the functions of a gateway that runs")
+    actions = functions.add_subparsers(required=True, metavar="ACTION")
+    load = actions.add_parser("load", help="how long a function's requests waited lately")
+    load.add_argument("model", metavar="NAME[:VERSION]")
+    load.add_argument(
+        "--gateway",
+        default="127.0.0.1:8001",
+        metavar="HOST:PORT",
+        help="the gateway (default 127.0.0.1:8001)",
+    )
+    load.add_argument("--key-file", type=Path, metavar="FILE", help="its first key opens the door")
+    load.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="LOAD.json",
+        help="write it here, for isthmus plan --cloud-load",
+    )
+    load.add_argument("--json", action="store_true", help="print one JSON document, the same")
+    load.set_defaults(run=_load)
+
+
 def _serve(args: argparse.Namespace) -> int:
     from cloud_fn.serve import serve
 
@@ -131,6 +155,35 @@ def _show(args: argparse.Namespace) -> int:
         _print_json(as_builtin(manifest))
     else:
         print("\n".join(_described(manifest)))
+    return 0
+
+
+def _load(args: argparse.Namespace) -> int:
+    from cloud_fn.auth import read_keys
+    from cloud_fn.client import get_load
+
+    name, _, version = args.model.partition(":")
+    key = None if args.key_file is None else read_keys(args.key_file)[0]
+    found = get_load(config.Address.parse(args.gateway), name, version, key=key)
+    if not found.requests:
+        raise NothingSeen(
+            f"{found.model}:{found.version} has answered no request in the last "
+            f"{found.window_s / 60:g} minutes: ask it first"
+        )
+    if args.output is not None:
+        try:
+            write_json(args.output, found.load)
+        except OSError as error:
+            raise ServeError(f"{args.output} cannot be written: {error.strerror}") from error
+    if args.json:
+        _print_json(found.load)
+    else:
+        load, plural = found.load, "s" if found.requests > 1 else ""
+        print(
+            f"{found.model}:{found.version}  {found.requests} request{plural} in the last "
+            f"{found.window_s / 60:g} minutes: each waited {load.queue_s * 1e3:.2f} ms for an "
+            f"instance, and {load.cold_chance:.2%} also {load.cold_s * 1e3:.0f} ms for a start"
+        )
     return 0
 
 

@@ -47,5 +47,15 @@ class Stopping(CloudError):
     """The server takes nothing new because it stops."""
 
 
+class NothingSeen(CloudError):
+    """The function has answered nothing lately, so that there is nothing to say of it."""
+
+    exit_code = 1
+
+
+class GatewayRefused(CloudError):
+    """A gateway does not answer, or says why it will not."""
+
+
 class Unauthenticated(CloudError):
     """The caller did not show a key that the server knows."""

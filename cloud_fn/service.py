@@ -8,7 +8,9 @@ from typing import Protocol
 
 from cloud_fn.errors import Busy, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
+from cloud_fn.load import WINDOW_S, Recent, answered
 from cloud_fn.registry import Catalog, Manifest
+from planner.loads import Load
 from protos import wire
 from protos.timing import Timing
 
@@ -38,6 +40,17 @@ class ServerInfo:
     extensions: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReport:
+    """How busy one function was, over the *requests* that it answered in *window_s* seconds."""
+
+    model: str
+    version: int
+    window_s: float
+    requests: int
+    load: Load
+
+
 class Service:
     """The functions of one registry. Safe to use from many threads."""
 
@@ -46,6 +59,8 @@ class Service:
         self._pool = pool
         self._bounds = bounds
         self._functions: dict[tuple[str, int], Function] = {}  # versions never change
+        self._recent: dict[str, Recent] = {}
+        self._recent_lock = threading.Lock()
         self._changed = threading.Condition()
         self._in_flight = 0
         self._stopping = False
@@ -103,12 +118,14 @@ class Service:
         route = wire.route(data)
         deadline_s = None if route.deadline_ms is None else route.deadline_ms / 1e3
         waits_s = [wait_s for wait_s in (timeout_s, deadline_s) if wait_s is not None]
+        function = self._function(route.model, route.version)
         answer = self._pool.call(
-            self._function(route.model, route.version),
+            function,
             data,
             deadline_s=received_s + min(waits_s) if waits_s else None,
         )
         timing = account(answer, received_s=received_s, now_s=time.perf_counter())
+        self._remember(function, timing)
         return wire.stamp_reply(answer.body, timing, cold=answer.cold, instance=answer.instance)
 
     def manifest(self, model: str, version: str = "") -> Manifest:
@@ -121,6 +138,24 @@ class Service:
     def index(self) -> tuple[Manifest, ...]:
         """Every version of every model; each may be asked, for it starts when it is."""
         return self._catalog.manifests()
+
+    def load(self, model: str, version: str = "") -> LoadReport:
+        """How busy a version was lately; the newest if none is named.
+
+        Raises:
+            UnknownModel: there is no such model or version.
+        """
+        function = self._function(model, version)
+        at_s = time.perf_counter()
+        with self._recent_lock:
+            recent = self._recent.get(function.key, Recent())
+        return LoadReport(
+            model=function.model,
+            version=function.version,
+            window_s=WINDOW_S,
+            requests=recent.requests(at_s),
+            load=recent.load(at_s),
+        )
 
     def is_ready(self) -> bool:
         """Whether requests are taken."""
@@ -152,6 +187,11 @@ class Service:
                     break
                 self._changed.wait(min(left_s, _LOOK_S))
             return self._in_flight
+
+    def _remember(self, function: Function, timing: Timing) -> None:
+        with self._recent_lock:
+            recent = self._recent.get(function.key, Recent())
+            self._recent[function.key] = answered(recent, timing, time.perf_counter())
 
     def _function(self, model: str, version: str) -> Function:
         manifest = self._catalog.manifest(model, version)

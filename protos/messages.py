@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from protos.documents import DocumentError, decode_json
 from protos.errors import WireError
@@ -128,15 +128,45 @@ class ModelRef(Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class Estimate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a device knows when it chooses a plan; where None, the plan document's figure holds.
+
+    *up_bps* is in bytes per second. *wait_s* is the expected wait for an instance in the cloud,
+    *pace* what the device takes over what its profile predicted, *local_s* and *remote_s* what is
+    left to the software around a request that is answered on the device, and around one that is
+    sent.
+    """
+
+    up_bps: float | None = None
+    rtt_s: float | None = None
+    wait_s: float | None = None
+    local_s: float | None = None
+    remote_s: float | None = None
+    pace: float | None = None
+
+
 class Placement(Struct, frozen=True, kw_only=True):
     """Where an answer was computed; *split* names the tensors that crossed.
 
-    ``fallback``: the plan was another, but the device finished alone.
+    ``fallback``: the plan was another, but the device finished alone. *estimate* is what the device
+    knows by the time of the answer.
     """
 
     mode: Literal["edge", "split", "cloud", "fallback"]
     plan: str
     split: tuple[str, ...] = ()
+    estimate: Estimate | UnsetType = UNSET
+
+
+class PlanChanged(Struct, frozen=True, kw_only=True):
+    """The event ``plan_changed``: *model* follows another plan, as *estimate* suggests."""
+
+    boot: str
+    ts: Moment
+    model: str
+    before: str = field(name="from")
+    plan: str = field(name="to")
+    estimate: Estimate
 
 
 class Milestones(Struct, frozen=True, kw_only=True):

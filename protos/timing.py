@@ -25,6 +25,11 @@ class Timing:
     response_s: float = 0.0
 
     @property
+    def wait_s(self) -> float:
+        """What passed before the inference: trigger, init and load."""
+        return self.trigger_s + self.init_s + self.load_s
+
+    @property
     def total_s(self) -> float:
         """Sum of the five."""
         return self.trigger_s + self.init_s + self.load_s + self.infer_s + self.response_s

@@ -48,6 +48,9 @@ __all__ = [
 SERVICE = "inference.GRPCInferenceService"
 """The service's full name; a method's path is ``/{SERVICE}/ModelInfer``."""
 
+CONTROL = "isthmus.control.v1.Control"
+"""The same of the control plane."""
+
 _M = TypeVar("_M", bound=Message)
 _RAW_INPUT = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 _RAW_OUTPUT = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER

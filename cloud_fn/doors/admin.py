@@ -62,7 +62,7 @@ def _repository_index(
     )
 
 
-def _on_bytes(
+def on_bytes(
     call: Callable[[Service, _Q], Message], request: type[_Q]
 ) -> Callable[[Service, bytes], bytes]:
     """*call*, from encoded request to encoded reply."""
@@ -87,11 +87,11 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[pb.ModelMetadataResponse.Tenso
 
 
 CALLS: Mapping[str, Callable[[Service, bytes], bytes]] = {
-    "ServerLive": _on_bytes(_server_live, pb.ServerLiveRequest),
-    "ServerReady": _on_bytes(_server_ready, pb.ServerReadyRequest),
-    "ModelReady": _on_bytes(_model_ready, pb.ModelReadyRequest),
-    "ServerMetadata": _on_bytes(_server_metadata, pb.ServerMetadataRequest),
-    "ModelMetadata": _on_bytes(_model_metadata, pb.ModelMetadataRequest),
-    "RepositoryIndex": _on_bytes(_repository_index, pb.RepositoryIndexRequest),
+    "ServerLive": on_bytes(_server_live, pb.ServerLiveRequest),
+    "ServerReady": on_bytes(_server_ready, pb.ServerReadyRequest),
+    "ModelReady": on_bytes(_model_ready, pb.ModelReadyRequest),
+    "ServerMetadata": on_bytes(_server_metadata, pb.ServerMetadataRequest),
+    "ModelMetadata": on_bytes(_model_metadata, pb.ModelMetadataRequest),
+    "RepositoryIndex": on_bytes(_repository_index, pb.RepositoryIndexRequest),
 }
 """What each answers, from the message's bytes to those of its reply."""

@@ -1,10 +1,10 @@
-"""The gRPC door: ``inference.GRPCInferenceService``, with the tensors' bytes left unparsed."""
+"""The gRPC door: inference, with the tensors' bytes left unparsed, and the control plane."""
 
 import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
@@ -12,13 +12,13 @@ import grpc
 
 from cloud_fn.auth import Keys
 from cloud_fn.config import Address, Config
-from cloud_fn.doors import admin
+from cloud_fn.doors import admin, control
 from cloud_fn.doors.statuses import status_of
 from cloud_fn.doors.streams import Stream
 from cloud_fn.errors import Busy, ServeError
 from cloud_fn.service import Service
 from protos.errors import IsthmusError
-from protos.wire import SERVICE
+from protos.wire import CONTROL, SERVICE
 
 log = logging.getLogger(__name__)
 
@@ -54,21 +54,19 @@ class GrpcDoor:
 
     def open(self, service: Service) -> None:
         """Answer calls with *service*."""
-        # No (de)serialiser: a handler gets and gives the message's bytes.
-        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            name: grpc.unary_unary_rpc_method_handler(
-                lambda data, context, call=call: self._small(service, call, data, context)
-            )
-            for name, call in admin.CALLS.items()
-        }
+        handlers = self._handlers(service, admin.CALLS)
         handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(
             lambda data, context: self._infer(service, data, context)
         )
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             lambda requests, context: self._stream(service, requests, context)
         )
+        managing = self._handlers(service, control.CALLS)
         self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, handlers),)
+            (
+                grpc.method_handlers_generic_handler(SERVICE, handlers),
+                grpc.method_handlers_generic_handler(CONTROL, managing),
+            )
         )
         self._server.start()
 
@@ -80,6 +78,17 @@ class GrpcDoor:
             stream.end()
         self._server.stop(grace_s).wait()
         self._executor.shutdown(wait=False)
+
+    def _handlers(
+        self, service: Service, calls: Mapping[str, Callable[[Service, bytes], bytes]]
+    ) -> "dict[str, grpc.RpcMethodHandler[bytes, bytes]]":
+        """Handlers of small calls; without (de)serialisers they get and give bytes."""
+        return {
+            name: grpc.unary_unary_rpc_method_handler(
+                lambda data, context, call=call: self._small(service, call, data, context)
+            )
+            for name, call in calls.items()
+        }
 
     def _small(
         self,

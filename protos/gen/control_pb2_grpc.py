@@ -49,6 +49,11 @@ class ControlStub:
                 request_serializer=protos_dot_gen_dot_control__pb2.ShowModelRequest.SerializeToString,
                 response_deserializer=protos_dot_gen_dot_control__pb2.ShowModelResponse.FromString,
                 _registered_method=True)
+        self.GetLoad = channel.unary_unary(
+                '/isthmus.control.v1.Control/GetLoad',
+                request_serializer=protos_dot_gen_dot_control__pb2.GetLoadRequest.SerializeToString,
+                response_deserializer=protos_dot_gen_dot_control__pb2.GetLoadResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -75,6 +80,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLoad(self, request, context):
+        """How long requests of one function waited lately, for planning with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +104,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.ShowModel,
                     request_deserializer=protos_dot_gen_dot_control__pb2.ShowModelRequest.FromString,
                     response_serializer=protos_dot_gen_dot_control__pb2.ShowModelResponse.SerializeToString,
+            ),
+            'GetLoad': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLoad,
+                    request_deserializer=protos_dot_gen_dot_control__pb2.GetLoadRequest.FromString,
+                    response_serializer=protos_dot_gen_dot_control__pb2.GetLoadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +192,33 @@ class Control:
             '/isthmus.control.v1.Control/ShowModel',
             protos_dot_gen_dot_control__pb2.ShowModelRequest.SerializeToString,
             protos_dot_gen_dot_control__pb2.ShowModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLoad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isthmus.control.v1.Control/GetLoad',
+            protos_dot_gen_dot_control__pb2.GetLoadRequest.SerializeToString,
+            protos_dot_gen_dot_control__pb2.GetLoadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,6 +19,8 @@ import numpy as np
 import psutil
 import pytest
 
+from cloud_fn.client import get_load
+from cloud_fn.config import Address
 from cloud_fn.registry import Catalog
 from cloud_fn.registry.push import push
 from planner.model import read
@@ -203,6 +205,18 @@ def test_the_first_call_is_cold_the_second_warm_and_the_terms_add_up(
     assert min(first.init_s, first.load_s, first.infer_s, first.trigger_s) > 0
     assert (second.init_s, second.load_s) == (0.0, 0.0)
     assert first.total_s > first.init_s + first.load_s
+
+
+def test_the_load_says_how_often_and_how_long_requests_waited_for_a_start(
+    server: Server, build_mlp: Builder
+) -> None:
+    publish(server, build_mlp, "load")
+    for _ in range(4):
+        server.infer("load")
+    found = get_load(Address.parse(server.address), "load", key=None)
+    assert (found.model, found.version, found.requests) == ("load", 1, 4)
+    assert found.load.cold_chance == 0.25
+    assert found.load.cold_s > found.load.queue_s > 0
 
 
 def test_a_tail_is_run_on_boundary_tensors_in_their_codec(

@@ -97,6 +97,7 @@ def test_the_calls_of_both_services_are_these() -> None:
         "isthmus.control.v1.Control/Publish": [True, False],
         "isthmus.control.v1.Control/ListModels": [False, False],
         "isthmus.control.v1.Control/ShowModel": [False, False],
+        "isthmus.control.v1.Control/GetLoad": [False, False],
     }
 
 

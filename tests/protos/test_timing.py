@@ -19,6 +19,10 @@ def test_the_total_is_the_sum() -> None:
     assert TIMING.total_s == pytest.approx(0.0349)
 
 
+def test_the_wait_is_all_that_passed_before_the_inference() -> None:
+    assert TIMING.wait_s == pytest.approx(0.024)
+
+
 def test_terms_of_newer_versions_are_ignored() -> None:
     assert Timing.from_ms({**TIMING.to_ms(), "queue": "later"}) == TIMING
 
