@@ -54,7 +54,7 @@ from edge_agent.uplink import Uplink
 from edge_agent.worker import Worker
 from planner.errors import PlannerError
 from planner.plans import Plan
-from protos.messages import ModelRef
+from protos.messages import Estimate, ModelRef
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ class Agent:
             worker=self._worker,
             uplink=self._uplink,
             models=parts.models,
+            known=self._known,
             tell=self._handle,
             settled=self._desk.done,
         )
@@ -298,6 +299,9 @@ class Agent:
         raise await self._crash.get()
 
     # ------------------------------------------------------------------------------------------
+
+    def _known(self, name: str, at_s: float) -> Estimate:
+        return self._state.known(name, at_s)
 
     def _made_uplink(self) -> Uplink | None:
         if self._parts.cloud is None:

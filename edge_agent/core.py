@@ -20,6 +20,7 @@ from edge_agent.events import (
     Probed,
     Ran,
     RunFailed,
+    Settled,
     Tick,
     UplinkBroke,
 )
@@ -52,6 +53,8 @@ def _react(state: AgentState, event: Event) -> Step:  # noqa: C901, PLR0911  one
             return jobs.run_failed(state, event)
         case CloudAnswered():
             return _cloud_answered(state, event)
+        case Settled():
+            return pins.reconsider(jobs.settled(state, event), event.at_s)
         case CloudFailed():
             return _cloud_failed(state, event)
         case UplinkBroke(at_s=at_s):

@@ -59,12 +59,31 @@ class RunFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudAnswered:
-    """The cloud's answer came, after *elapsed_s* of which it says *cloud_s* were its own."""
+    """The cloud's answer came, after *elapsed_s* of which it says *cloud_s* were its own.
+
+    *wait_s* of those passed before it began with the inference; None if it does not say.
+    """
 
     job: JobId
     nbytes: int
     elapsed_s: float
     cloud_s: float
+    at_s: float
+    wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """The broker has the answer of a job that ran undisturbed, *took_s* after its request came.
+
+    *travel_s* of them it was on the link, and *wait_s* it waited in the cloud.
+    """
+
+    model: str
+    plan: str
+    took_s: float
+    travel_s: float
+    wait_s: float
     at_s: float
 
 
@@ -136,6 +155,7 @@ Event = (
     | Ran
     | RunFailed
     | CloudAnswered
+    | Settled
     | CloudFailed
     | UplinkBroke
     | Probed
@@ -175,11 +195,15 @@ class Forget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Publish the answer; the job is over."""
+    """Publish the answer; the job is over.
+
+    If it was *undisturbed*, :class:`Settled` follows once the broker has the answer.
+    """
 
     job: JobId
     plan: str
     mode: Mode
+    undisturbed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

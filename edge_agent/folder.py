@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from protos.messages import Estimate
+
 OUTBOX_FILE = "outbox.sqlite"
 DESIRED_FILE = "desired.json"
 STATUS_FILE = "status.json"
@@ -9,7 +11,10 @@ LOCK_FILE = "lock"
 
 
 class ModelStatus(Struct, frozen=True, kw_only=True):
-    """One model: the plan it follows, its pin, and the plans whose pieces are in memory."""
+    """One model: the plan it follows, its pin, the plans whose pieces are in memory.
+
+    *known* is what its requests have taught, and the link's figures.
+    """
 
     name: str
     version: str
@@ -17,6 +22,7 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     plan: str
     pin: str
     loaded: tuple[str, ...]
+    known: Estimate = Estimate()
 
 
 class StatusFile(Struct, frozen=True, kw_only=True):

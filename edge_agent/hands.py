@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from msgspec import UNSET
+
 from edge_agent import answers, work
 from edge_agent.errors import LinkLost, PublishRefused, Refused, TooLarge, UplinkError
 from edge_agent.events import (
@@ -23,6 +25,7 @@ from edge_agent.events import (
     Run,
     RunFailed,
     Send,
+    Settled,
 )
 from edge_agent.live import Live
 from edge_agent.mqtt import MqttClient
@@ -33,7 +36,7 @@ from edge_agent.uplink import Answered, Uplink
 from edge_agent.work import Finished, Headed
 from edge_agent.worker import Worker
 from protos.errors import WireError
-from protos.messages import ModelRef, Placement
+from protos.messages import Estimate, ModelRef, Placement
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +51,12 @@ class Hands:
         worker: the thread that runs them.
         uplink: the cloud; None where none is configured.
         models: name, version and digest of each model.
+        known: what is known of one at a time, for its answers.
         tell: takes the events that come of it.
         settled: called after each job that is over.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  its seams to the rest of the shell, each named
         self,
         *,
         client: MqttClient,
@@ -61,6 +65,7 @@ class Hands:
         worker: Worker,
         uplink: Uplink | None,
         models: Mapping[str, ModelRef],
+        known: Callable[[str, float], Estimate],
         tell: Callable[[Event], None],
         settled: Callable[[], None],
     ) -> None:
@@ -70,6 +75,7 @@ class Hands:
         self._worker = worker
         self._uplink = uplink
         self._models = models
+        self._known = known
         self._tell = tell
         self._settled = settled
         self._live: dict[JobId, Live] = {}
@@ -123,6 +129,7 @@ class Hands:
         live = self._live.pop(action.job)
         try:
             publication = self._written(live, action)
+            live.followed = action.plan if action.undisturbed else None
         except Refused as error:
             log.error("answer not written: id=%s reason=%s", live.job.id, error)
             publication = _problem(live, error.status, error.detail)
@@ -137,13 +144,20 @@ class Hands:
     def _written(self, live: Live, action: Answer) -> Publication:
         assert live.pieces is not None
         split = () if action.mode == "edge" else tuple(c.tensor for c in live.pieces.crossing)
+        now_s = asyncio.get_running_loop().time()
+        known = self._known(live.job.model, now_s)
         return answers.answer(
             id_=live.job.id,
             reply=live.reply,
             model=self._models[live.job.model],
             outputs=live.outputs,
-            placement=Placement(mode=action.mode, plan=action.plan, split=split),
-            course=live.course(asyncio.get_running_loop().time()),
+            placement=Placement(
+                mode=action.mode,
+                plan=action.plan,
+                split=split,
+                estimate=UNSET if known == Estimate() else known,
+            ),
+            course=live.course(now_s),
             sent_bytes=live.sent_bytes,
             received_bytes=live.received_bytes,
         )
@@ -162,12 +176,26 @@ class Hands:
         if isinstance(error := future.exception(), PublishRefused):
             log.error("answer refused: id=%s reason=%s", live.job.id, error)
             if isinstance(error, TooLarge) and publication.content_type != answers.PROBLEM_TYPE:
+                live.followed = None
                 self._deliver(live, _problem(live, 413, str(error)))
                 return
         if not live.stored:
             self._client.ack(live.message)
         self._outbox.settle(live.key, publication)
         self._settled()
+        if live.followed is not None and future.exception() is None:
+            self._tell(self._taught(live, live.followed))
+
+    def _taught(self, live: Live, plan: str) -> Settled:
+        at_s = asyncio.get_running_loop().time()
+        return Settled(
+            model=live.job.model,
+            plan=plan,
+            took_s=at_s - live.message.received_s,
+            travel_s=live.travel_s,
+            wait_s=live.cloud.wait_s,
+            at_s=at_s,
+        )
 
     def _ran(
         self, id_: JobId, live: Live, done: Headed | Finished | None, error: Exception | None
@@ -201,7 +229,8 @@ class Hands:
                 job=id_,
                 nbytes=len(live.headed.request) + found.nbytes,
                 elapsed_s=found.received_s - found.sent_s,
-                cloud_s=0.0 if found.reply.timing is None else found.reply.timing.total_s,
+                cloud_s=live.cloud.total_s,
+                wait_s=None if found.reply.timing is None else found.reply.timing.wait_s,
                 at_s=at_s,
             )
         else:

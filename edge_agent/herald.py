@@ -17,6 +17,7 @@ from edge_agent.mqtt import MqttClient
 from edge_agent.packets import Publication
 from edge_agent.presence import Presence
 from edge_agent.state import AUTO, AgentState, Link
+from protos import messages
 from protos.documents import write_json
 from protos.messages import (
     Desired,
@@ -69,20 +70,28 @@ class Herald:
     def link_degraded(self, _change: LinkDegraded) -> None:
         """Say that the cloud is out of reach."""
         log.warning("link degraded: jobs stay on the device")
-        self._publish(self._event("link_degraded", {}), self._status())
+        self._publish(self._event("link_degraded"), self._status())
         self.write_status()
 
     def link_restored(self, _change: LinkRestored) -> None:
         """Say that it is back."""
         log.info("link restored")
-        self._publish(self._event("link_restored", {}), self._status())
+        self._publish(self._event("link_restored"), self._status())
         self.write_status()
 
     def plan_changed(self, change: PlanChanged) -> None:
         """Say that a model follows another plan."""
         log.info("plan changed: model=%s from=%s to=%s", change.model, change.before, change.plan)
-        fields = {"model": change.model, "from": change.before, "to": change.plan}
-        self._publish(self._event("plan_changed", fields))
+        event = messages.PlanChanged(
+            boot=self._boot,
+            ts=datetime.now(UTC),
+            model=change.model,
+            before=change.before,
+            plan=change.plan,
+            estimate=self._now().known(change.model, asyncio.get_running_loop().time()),
+        )
+        topic = self._topics.event("plan_changed")
+        self._publish(Publication(topic=topic, payload=encode(event)))
         self.write_status()
 
     def report(self, report: Report) -> None:
@@ -119,6 +128,7 @@ class Herald:
                     plan=model.active,
                     pin=model.pin,
                     loaded=model.loaded,
+                    known=now.known(name, at_s),
                 )
                 for name, model in now.models.items()
             ),
@@ -158,8 +168,8 @@ class Herald:
         )
         return Publication(topic=self._topics.reported, payload=encode(reported), retain=True)
 
-    def _event(self, type_: str, fields: Mapping[str, str]) -> Publication:
-        body = {"boot": self._boot, "ts": datetime.now(UTC).isoformat(), **fields}
+    def _event(self, type_: str) -> Publication:
+        body = {"boot": self._boot, "ts": datetime.now(UTC).isoformat()}
         return Publication(topic=self._topics.event(type_), payload=msgspec.json.encode(body))
 
     def _held(self, name: str, state: AgentState) -> HeldModel:

@@ -8,7 +8,7 @@ taken back.
 from dataclasses import replace
 from math import inf
 
-from edge_agent import adapt
+from edge_agent import adapt, experience
 from edge_agent.events import (
     Action,
     Answer,
@@ -24,7 +24,9 @@ from edge_agent.events import (
     Run,
     RunFailed,
     Send,
+    Settled,
 )
+from edge_agent.experience import Spent
 from edge_agent.state import AgentState, Job, Link, Stage
 
 MARGIN = 1.5
@@ -37,18 +39,15 @@ SLACK_OF_BUDGET = 0.1
 PATIENCE = 2.0
 """A cloud this many times later than expected is given up, once the safe moment has passed."""
 
-LEARNING = 0.3
-SLOWEST, FASTEST = 100.0, 0.01
-LEAST_S = 1e-4
-"""Predictions below this are too small to learn a pace from."""
-
 Step = tuple[AgentState, tuple[Action, ...]]
 
 
 def arrived(state: AgentState, event: JobArrived) -> Step:
     """Queue a new job."""
-    job = Job(id=event.job, model=event.model, arrived_s=event.at_s, due_s=event.due_s)
-    return state.with_job(job), ()
+    alone = not state.jobs and state.busy is None
+    jobs = {id_: replace(job, alone=False) for id_, job in state.jobs.items()}
+    job = Job(id=event.job, model=event.model, arrived_s=event.at_s, due_s=event.due_s, alone=alone)
+    return replace(state, jobs={**jobs, job.id: job}), ()
 
 
 def dispatch(state: AgentState, at_s: float) -> Step:
@@ -106,7 +105,24 @@ def cloud_answered(state: AgentState, event: CloudAnswered) -> Step:
         cloud_s=event.cloud_s,
         at_s=event.at_s,
     )
+    if event.wait_s is not None:
+        model = state.models[job.model]
+        seen = experience.waited(model.experience, event.wait_s, event.at_s)
+        state = state.with_model(job.model, replace(model, experience=seen))
     return _answered(replace(state, estimate=estimate), job)
+
+
+def settled(state: AgentState, event: Settled) -> AgentState:
+    """Learn what the software takes around a request: what work, travel and cloud leave."""
+    model = state.models[event.model]
+    document = model.options.document
+    if document is None:
+        return state
+    plan = document.plan(event.plan)
+    away_s = event.travel_s + event.wait_s + plan.served_s if plan.remote else 0.0
+    spent = Spent(took_s=event.took_s - away_s, work_s=plan.busy_s)
+    seen = experience.answered(model.experience, spent, remote=plan.remote)
+    return state.with_model(event.model, replace(model, experience=seen))
 
 
 def cloud_failed(state: AgentState, event: CloudFailed) -> Step:
@@ -184,8 +200,8 @@ def _sent(state: AgentState, job: Job, at_s: float) -> Step:
         give_up_s=give_up_s(
             due_s=job.due_s,
             sent_s=at_s,
-            away_s=model.options.away_s(job.plan, state.up_bps(at_s), state.estimate.rtt_s),
-            tail_s=model.way(job.plan).tail_s * model.pace,
+            away_s=model.options.away_s(job.plan, state.known(job.model, at_s)),
+            tail_s=model.way(job.plan).tail_s * model.experience.pace,
             slack_s=min(MAX_SLACK_S, SLACK_OF_BUDGET * (job.due_s - job.arrived_s)),
         ),
     )
@@ -199,7 +215,9 @@ def _back(job: Job) -> Job:
 def _answered(state: AgentState, job: Job) -> Step:
     kind = state.models[job.model].way(job.plan).kind
     mode: Mode = "fallback" if job.fallback else kind
-    return state.without_job(job.id), (Answer(job=job.id, plan=job.plan, mode=mode),)
+    undisturbed = job.alone and not job.fallback
+    answer = Answer(job=job.id, plan=job.plan, mode=mode, undisturbed=undisturbed)
+    return state.without_job(job.id), (answer,)
 
 
 def _predicted_s(state: AgentState, job: Job) -> float:
@@ -215,17 +233,19 @@ def _predicted_s(state: AgentState, job: Job) -> float:
 
 
 def _work_s(state: AgentState, job: Job) -> float:
-    return _predicted_s(state, job) * state.models[job.model].pace
+    return _predicted_s(state, job) * state.models[job.model].experience.pace
 
 
 def _learnt(state: AgentState, job: Job, took_s: float) -> AgentState:
-    predicted_s = _predicted_s(state, job)
-    if predicted_s < LEAST_S:
-        return state
     model = state.models[job.model]
-    seen = min(max(took_s / predicted_s, FASTEST), SLOWEST)
-    pace = model.pace + LEARNING * (seen - model.pace)
-    return state.with_model(job.model, replace(model, pace=pace))
+    way = model.way(job.plan)
+    seen = experience.ran(
+        model.experience,
+        predicted_s=_predicted_s(state, job),
+        took_s=took_s,
+        whole_s=way.head_s + way.tail_s,
+    )
+    return state.with_model(job.model, replace(model, experience=seen))
 
 
 def _late(job: Job) -> str:

@@ -57,11 +57,11 @@ def probed(state: AgentState, event: Probed) -> Step:
     if event.rtt_s is None:
         return _down(state, event.at_s)
     was_down = state.link is Link.DOWN
-    estimate = adapt.restored(state.estimate) if was_down else state.estimate
+    estimate = adapt.restored(state.estimate, event.at_s) if was_down else state.estimate
     state = replace(
         state,
         link=Link.UP,
-        estimate=adapt.probed(estimate, event.rtt_s),
+        estimate=adapt.probed(estimate, event.rtt_s, event.at_s),
         probing=Probing(next_s=event.at_s + IDLE_S),
     )
     return state, (LinkRestored(),) if was_down else ()

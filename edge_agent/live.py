@@ -18,7 +18,8 @@ class Live:
     """One job from its acceptance until its answer is settled.
 
     *key* is its entry in the outbox; *stored* turns true when that is on disk, and *message* can be
-    acknowledged from then on. *late* are the tensors of what the cloud *answered*.
+    acknowledged from then on. *late* are the tensors of what the cloud *answered*. *followed* is
+    the plan, once an undisturbed job is answered.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Live:
     finished: Finished | None = None
     answered: Answered | None = None
     late: Mapping[str, Array] | None = None
+    followed: str | None = None
 
     @property
     def outputs(self) -> Mapping[str, Array]:
@@ -54,6 +56,18 @@ class Live:
             return 0
         return sum(len(tensor.data) for tensor in self.answered.reply.outputs)
 
+    @property
+    def cloud(self) -> Timing:
+        """What the cloud says of its own time; nothing if it was not asked."""
+        return (None if self.answered is None else self.answered.reply.timing) or Timing()
+
+    @property
+    def travel_s(self) -> float:
+        """How long the request was away and not in the cloud."""
+        if self.answered is None:
+            return 0.0
+        return max(0.0, self.answered.received_s - self.answered.sent_s - self.cloud.total_s)
+
     def course(self, done_s: float) -> Course:
         """Give the course as far as :func:`edge_agent.account.account` wants it."""
         parts = [part for part in (self.headed, self.finished) if part is not None]
@@ -65,7 +79,7 @@ class Live:
                 received_s=self.answered.received_s,
                 sent_bytes=len(self.headed.request),
                 received_bytes=self.answered.nbytes,
-                cloud=self.answered.reply.timing or Timing(),
+                cloud=self.cloud,
             )
         return Course(
             received_s=self.message.received_s,

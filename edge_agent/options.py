@@ -1,17 +1,20 @@
-"""The plans that one model may follow here, and which of them suits the link. Pure."""
+"""The plans that one model may follow here, and which of them suits what is known. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Self
 
+from edge_agent.table import away_fixed_s, named, named_within, redrawn
 from planner.plans import Plan, PlanDocument
+from protos.messages import Estimate
 
 DEVICE_ONLY = "device-only"
 """The plan of a model that has no plan document, under the planner's own name for it."""
 
 HYSTERESIS = 0.1
-"""Another plan must promise this much less latency before the agent changes over."""
+"""A breakpoint must be passed by this share of it before the agent changes over; measured in
+:mod:`edge_agent.adapt`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,35 +65,33 @@ class Options:
         """The plan to follow before anything was measured."""
         return next(iter(self.ways)) if self.document is None else self.document.choice
 
-    def best(self, active: str, up_bps: float | None, rtt_s: float | None) -> str:
-        """Choose the plan for a link: *active*, unless another is clearly better.
+    def best(self, active: str, known: Estimate) -> str:
+        """Choose the plan: the one that the table names, unless a breakpoint lies too near.
+
+        The table is the document's as :func:`edge_agent.table.redrawn` draws it. While it names
+        *active* for a bandwidth within HYSTERESIS of the estimate, nothing changes; so the estimate
+        must pass an end of *active*'s range by that much, and to come back it must pass the same
+        breakpoint by as much the other way: a swing of (1 + HYSTERESIS) squared.
 
         Args:
             active: the plan followed now.
-            up_bps: bytes per second, None when not measured yet: then the document's choice.
-            rtt_s: round trip in seconds, None when not measured: then the document's.
+            known: what was measured; without a bandwidth the choice is the document's.
         """
-        if self.document is None or up_bps is None:
+        if self.document is None or known.up_bps is None:
             return self.initial
-        rtt_s = self.document.link.rtt_s if rtt_s is None else rtt_s
-        best, now = self.document.at(up_bps, rtt_s), self.document.plan(active)
-        if now.refused:
-            return best.id
-        down_bps = self.document.link.down_bps
-        best_s, now_s = (plan.total_s(up_bps, rtt_s, down_bps) for plan in (best, now))
-        return best.id if best_s < (1 - HYSTERESIS) * now_s else active
+        table = redrawn(self.document, known)
+        low_bps, high_bps = known.up_bps / (1 + HYSTERESIS), known.up_bps * (1 + HYSTERESIS)
+        if active in named_within(table, low_bps, high_bps):
+            return active
+        return named(table, known.up_bps)
 
-    def away_s(self, plan: str, up_bps: float | None, rtt_s: float | None) -> float:
-        """How long a request should be away in the cloud, travel included."""
+    def away_s(self, plan: str, known: Estimate) -> float:
+        """How long a request should be away in the cloud, travel and waiting included."""
         if self.document is None:
             return 0.0
-        link, found = self.document.link, self.document.plan(plan)
-        total_s = found.total_s(
-            link.up_bps if up_bps is None else up_bps,
-            link.rtt_s if rtt_s is None else rtt_s,
-            link.down_bps,
-        )
-        return max(0.0, total_s - found.device_s - found.encode_s)
+        found = self.document.plan(plan)
+        up_bps = self.document.link.up_bps if known.up_bps is None else known.up_bps
+        return away_fixed_s(found, self.document, known) + found.upload_bytes / up_bps
 
 
 def _way(plan: Plan, whole_s: float) -> Way:

@@ -16,7 +16,7 @@ from edge_agent.events import (
     Save,
     Unload,
 )
-from edge_agent.state import AUTO, AgentState, Link, ModelState, Wanted
+from edge_agent.state import AUTO, AgentState, Link, Wanted
 from protos.messages import Fault
 
 KEPT = 8
@@ -28,8 +28,8 @@ Step = tuple[AgentState, tuple[Action, ...]]
 def reconsider(state: AgentState, at_s: float) -> Step:
     """Follow, for each model, its pin or what suits the link now."""
     actions: tuple[Action, ...] = ()
-    for name, model in state.models.items():
-        state, more = _follow(state, name, _target(state, model, at_s))
+    for name in tuple(state.models):
+        state, more = _follow(state, name, _target(state, name, at_s))
         actions += more
     return state, actions
 
@@ -97,10 +97,11 @@ def _apply_if_ready(state: AgentState, at_s: float) -> Step:
     return state, (*changes, Report(version=wanted.version, status="applied"))
 
 
-def _target(state: AgentState, model: ModelState, at_s: float) -> str:
+def _target(state: AgentState, name: str, at_s: float) -> str:
+    model = state.models[name]
     if model.pin != AUTO:
         return model.pin
-    best = model.options.best(model.active, state.up_bps(at_s), state.estimate.rtt_s)
+    best = model.options.best(model.active, state.known(name, at_s))
     return model.active if best in model.broken else best
 
 

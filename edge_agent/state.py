@@ -7,7 +7,9 @@ from math import inf
 
 from edge_agent.adapt import LinkEstimate
 from edge_agent.events import JobId, Part
+from edge_agent.experience import Experience
 from edge_agent.options import Options, Way
+from protos.messages import Estimate
 
 AUTO = "auto"
 """The pin of a model whose plan follows the link."""
@@ -38,7 +40,11 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One accepted request; *plan* and what follows are set when it begins."""
+    """One accepted request; *plan* and what follows are set when it begins.
+
+    It is *alone* if no other was held at any time since it came: only then does its time tell what
+    the software takes.
+    """
 
     id: JobId
     model: str
@@ -49,14 +55,12 @@ class Job:
     part: Part | None = None
     fallback: bool = False
     give_up_s: float = inf
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelState:
-    """One model: the plan it follows, the plans whose pieces are in memory (latest first).
-
-    ``pace`` is what the device takes here and now over what its profile predicted.
-    """
+    """One model: the plan it follows, the plans whose pieces are in memory (latest first)."""
 
     options: Options
     active: str
@@ -65,7 +69,7 @@ class ModelState:
     loaded: tuple[str, ...] = ()
     loading: frozenset[str] = frozenset()
     broken: frozenset[str] = frozenset()
-    pace: float = 1.0
+    experience: Experience = field(default_factory=Experience)
 
     def way(self, plan: str) -> Way:
         """The plan *plan* as the agent weighs it."""
@@ -117,3 +121,17 @@ class AgentState:
     def up_bps(self, at_s: float) -> float | None:
         """The link's bandwidth in bytes per second as far as it is known."""
         return self.estimate.bandwidth_bps(at_s)
+
+    def known(self, name: str, at_s: float) -> Estimate:
+        """What was measured that the choice of a plan for the model *name* depends on."""
+        model = self.models[name]
+        experience, document = model.experience, model.options.document
+        assumed_bps = None if document is None else document.link.up_bps
+        return Estimate(
+            up_bps=self.estimate.bandwidth_bps(at_s, assumed_bps=assumed_bps),
+            rtt_s=self.estimate.rtt_s,
+            wait_s=experience.wait_s(at_s),
+            local_s=experience.local_s,
+            remote_s=experience.remote_s,
+            pace=experience.pace if experience.paces else None,
+        )

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from edge_agent import journal
 from edge_agent.errors import AgentError
-from edge_agent.folder import OUTBOX_FILE, STATUS_FILE, StatusFile
+from edge_agent.folder import OUTBOX_FILE, STATUS_FILE, ModelStatus, StatusFile
 from edge_agent.lock import is_locked
 from protos.documents import read_json
 
@@ -63,7 +63,7 @@ def as_text(status: AgentStatus) -> str:
         f"  link {said.link}{_figures(said)}, desired version {said.applied_version}",
     ]
     lines += [
-        f"  {model.name} {model.version}: follows {model.plan} (pin {model.pin})"
+        f"  {model.name} {model.version}: follows {model.plan} (pin {model.pin}){_learnt(model)}"
         for model in said.models
     ]
     if status.outbox is not None:
@@ -72,6 +72,20 @@ def as_text(status: AgentStatus) -> str:
             f"  outbox: {outbox.pending} pending, {outbox.settled} answered, {outbox.nbytes} bytes"
         )
     return "\n".join(lines)
+
+
+def _learnt(model: ModelStatus) -> str:
+    known = model.known
+    parts = [
+        f"{name} {seconds * 1e3:.0f} ms"
+        for name, seconds in (
+            ("waits in the cloud", known.wait_s),
+            ("software around a local request", known.local_s),
+            ("around a sent one", known.remote_s),
+        )
+        if seconds is not None
+    ]
+    return f"; learnt: {', '.join(parts)}" if parts else ""
 
 
 def _figures(said: StatusFile) -> str:

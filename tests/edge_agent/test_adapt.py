@@ -26,7 +26,7 @@ def test_nothing_is_known_before_anything_was_seen() -> None:
 def test_bandwidth_is_what_the_travel_took_beyond_the_round_trip_and_the_cloud() -> None:
     """100 kB in 0.05 + 0.1 + 0.2 s, of which the link's round trip is 0.05 and the cloud's 0.1."""
     estimate = observed(
-        probed(LinkEstimate(), 0.05), nbytes=100_000, elapsed_s=0.35, cloud_s=0.1, at_s=7.0
+        probed(LinkEstimate(), 0.05, 6.0), nbytes=100_000, elapsed_s=0.35, cloud_s=0.1, at_s=7.0
     )
     assert estimate.bandwidth_bps(7.0) == pytest.approx(500_000)
 
@@ -35,7 +35,7 @@ def test_one_stall_changes_nothing() -> None:
     bulk, probes = LinkEstimate(), LinkEstimate()
     for elapsed_s in (0.1, 0.1, 5.0, 0.1, 0.1):
         bulk = observed(bulk, nbytes=10_000, elapsed_s=elapsed_s, cloud_s=0.0, at_s=0.0)
-        probes = probed(probes, elapsed_s)
+        probes = probed(probes, elapsed_s, 0.0)
     assert bulk.bandwidth_bps(0.0) == pytest.approx(100_000)
     assert probes.rtt_s == 0.1
 
@@ -54,22 +54,40 @@ def test_a_small_message_says_nothing_about_bandwidth() -> None:
 
 def test_a_message_faster_than_the_round_trip_is_timed_by_its_noise() -> None:
     estimate = observed(
-        probed(LinkEstimate(), 0.2), nbytes=10_000, elapsed_s=0.1, cloud_s=0.0, at_s=0.0
+        probed(LinkEstimate(), 0.2, 0.0), nbytes=10_000, elapsed_s=0.1, cloud_s=0.0, at_s=0.0
     )
     assert estimate.bandwidth_bps(0.0) == pytest.approx(10_000 / 0.02)
 
 
 def test_an_estimate_that_is_not_renewed_errs_upward_more_and_more() -> None:
     """What is never tried is never corrected: the estimate must come to suggest a try."""
-    estimate = LinkEstimate(paces_s=(1e-4,), paced_at_s=100.0)
+    estimate = LinkEstimate(rtts_s=(0.05,), paces_s=(1e-4,), paced_at_s=100.0)
     ages = (0.0, STALE_S, 2 * STALE_S, 4 * STALE_S, 1e9)
     found = [estimate.bandwidth_bps(100.0 + age) for age in ages]
     assert found == [pytest.approx(each) for each in (1e4, 1e4, 2e4, 8e4, MAX_BPS)]
 
 
+def test_a_sample_after_a_long_silence_stands_for_itself() -> None:
+    """Those before it are of another time, and must not outvote the trial that was asked for."""
+    estimate = LinkEstimate(paces_s=(1e-3,) * SAMPLES, paced_at_s=100.0)
+    at_s = 100.0 + STALE_S + 0.1
+    found = observed(estimate, nbytes=10_000, elapsed_s=0.1, cloud_s=0.0, at_s=at_s)
+    assert found == LinkEstimate(paces_s=(1e-5,), paced_at_s=at_s)
+
+
+def test_a_link_that_was_never_measured_is_as_assumed_and_comes_to_be_tried_too() -> None:
+    """A plan that was made for a poor link would otherwise stay on the device for ever."""
+    unknown = LinkEstimate()
+    assert unknown.bandwidth_bps(1e9, assumed_bps=1e4) == 1e4
+    there = probed(probed(unknown, 0.05, 100.0), 0.05, 105.0)
+    ages = (0.0, STALE_S, 2 * STALE_S)
+    found = [there.bandwidth_bps(100.0 + age, assumed_bps=1e4) for age in ages]
+    assert found == [pytest.approx(each) for each in (1e4, 1e4, 2e4)]
+
+
 def test_a_link_that_came_back_keeps_its_round_trip_and_not_its_bandwidth() -> None:
     estimate = LinkEstimate(rtts_s=(0.1,), paces_s=(1e-4,))
-    assert restored(estimate) == LinkEstimate(rtts_s=(0.1,))
+    assert restored(estimate, 7.0) == LinkEstimate(rtts_s=(0.1,), paced_at_s=7.0)
 
 
 @given(
@@ -81,7 +99,7 @@ def test_whatever_is_seen_the_estimate_stays_within_its_bounds(
 ) -> None:
     estimate = LinkEstimate()
     for nbytes, elapsed_s, cloud_s, rtt_s in seen:
-        estimate = probed(estimate, rtt_s)
+        estimate = probed(estimate, rtt_s, 0.0)
         estimate = observed(estimate, nbytes=nbytes, elapsed_s=elapsed_s, cloud_s=cloud_s, at_s=0.0)
         assert estimate.rtt_s is not None
         assert 0 <= estimate.rtt_s <= MAX_RTT_S

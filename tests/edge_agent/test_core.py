@@ -27,25 +27,38 @@ from edge_agent.events import (
     Run,
     RunFailed,
     Send,
+    Settled,
     Tick,
     UplinkBroke,
 )
+from edge_agent.experience import Experience
 from edge_agent.options import Options, Way
 from edge_agent.state import AgentState, Job, Link, ModelState, Probing, Stage
+from planner.plans import PlanDocument
 
 A, B = JobId("a"), JobId("b")
 SPLIT = Way(kind="split", head_s=0.1, tail_s=0.2)
+AS_PREDICTED = Experience(paces=(1.0,))
 LATE = "no answer within 2000 ms: allow more with timeout-ms, or send less at once"
 
 
 def an_agent(
-    *held: Job, way: Way = SPLIT, link: Link = Link.UP, busy: JobId | None = None
+    *held: Job,
+    way: Way = SPLIT,
+    link: Link = Link.UP,
+    busy: JobId | None = None,
+    experience: Experience | None = None,
 ) -> AgentState:
     """One model that follows one plan; the next probe is far away."""
-    options = Options(ways=MappingProxyType({"plan": way}))
+    model = ModelState(
+        options=Options(ways=MappingProxyType({"plan": way})),
+        active="plan",
+        loaded=("plan",),
+        experience=experience or Experience(),
+    )
     return AgentState(
         link=link,
-        models={"m": ModelState(options=options, active="plan", loaded=("plan",))},
+        models={"m": model},
         jobs={job.id: job for job in held},
         busy=busy,
         probing=Probing(next_s=inf),
@@ -78,7 +91,7 @@ def run(id_: JobId, part: Part) -> Run:
 def test_a_job_on_a_good_link_begins_with_its_head() -> None:
     event = JobArrived(job=A, model="m", due_s=2.0, at_s=0.0)
     assert core.step(an_agent(), event) == (
-        an_agent(running(Part.HEAD), busy=A),
+        an_agent(replace(running(Part.HEAD), alone=True), busy=A),
         (run(A, Part.HEAD),),
     )
 
@@ -87,7 +100,7 @@ def test_a_job_on_a_good_link_begins_with_its_head() -> None:
 def test_a_job_on_a_link_that_is_not_known_to_be_good_runs_here_alone(link: Link) -> None:
     event = JobArrived(job=A, model="m", due_s=2.0, at_s=0.0)
     assert core.step(an_agent(link=link), event) == (
-        an_agent(running(Part.WHOLE, fallback=True), link=link, busy=A),
+        an_agent(replace(running(Part.WHOLE, fallback=True), alone=True), link=link, busy=A),
         (run(A, Part.WHOLE),),
     )
 
@@ -96,13 +109,13 @@ def test_a_job_of_a_plan_without_crossing_is_no_fallback_whatever_the_link() -> 
     edge = Way(kind="edge", head_s=0.3)
     event = JobArrived(job=A, model="m", due_s=2.0, at_s=0.0)
     assert core.step(an_agent(way=edge, link=Link.DOWN), event) == (
-        an_agent(running(Part.WHOLE), way=edge, link=Link.DOWN, busy=A),
+        an_agent(replace(running(Part.WHOLE), alone=True), way=edge, link=Link.DOWN, busy=A),
         (run(A, Part.WHOLE),),
     )
 
 
-def test_while_the_worker_is_busy_a_job_waits() -> None:
-    before = an_agent(running(Part.HEAD), busy=A)
+def test_while_the_worker_is_busy_a_job_waits_and_neither_is_alone() -> None:
+    before = an_agent(replace(running(Part.HEAD), alone=True), busy=A)
     event = JobArrived(job=B, model="m", due_s=2.0, at_s=0.0)
     assert core.step(before, event) == (
         an_agent(running(Part.HEAD), a_job(B), busy=A),
@@ -140,7 +153,7 @@ def test_a_job_whose_deadline_has_passed_is_not_begun() -> None:
 def test_a_head_that_ran_goes_up_the_link() -> None:
     before = an_agent(running(Part.HEAD), busy=A)
     assert core.step(before, Ran(job=A, took_s=0.1, at_s=0.1)) == (
-        an_agent(away(give_up_s=2.0 - 1.5 * 0.2 - 0.2)),
+        an_agent(away(give_up_s=2.0 - 1.5 * 0.2 - 0.2), experience=AS_PREDICTED),
         (Send(job=A),),
     )
 
@@ -148,7 +161,12 @@ def test_a_head_that_ran_goes_up_the_link() -> None:
 def test_a_head_that_ran_while_the_link_was_lost_is_finished_here_at_once() -> None:
     before = an_agent(running(Part.HEAD), link=Link.DOUBTED, busy=A)
     assert core.step(before, Ran(job=A, took_s=0.1, at_s=0.1)) == (
-        an_agent(running(Part.TAIL, fallback=True), link=Link.DOUBTED, busy=A),
+        an_agent(
+            running(Part.TAIL, fallback=True),
+            link=Link.DOUBTED,
+            busy=A,
+            experience=AS_PREDICTED,
+        ),
         (run(A, Part.TAIL),),
     )
 
@@ -157,7 +175,7 @@ def test_a_whole_that_ran_is_answered() -> None:
     edge = Way(kind="edge", head_s=0.3)
     before = an_agent(running(Part.WHOLE), way=edge, busy=A)
     assert core.step(before, Ran(job=A, took_s=0.3, at_s=0.3)) == (
-        an_agent(way=edge),
+        an_agent(way=edge, experience=AS_PREDICTED),
         (Answer(job=A, plan="plan", mode="edge"),),
     )
 
@@ -165,15 +183,41 @@ def test_a_whole_that_ran_is_answered() -> None:
 def test_a_tail_that_ran_here_is_answered_as_a_fallback() -> None:
     before = an_agent(running(Part.TAIL, fallback=True), busy=A)
     assert core.step(before, Ran(job=A, took_s=0.2, at_s=1.8)) == (
-        an_agent(),
+        an_agent(experience=AS_PREDICTED),
         (Answer(job=A, plan="plan", mode="fallback"),),
     )
 
 
 def test_the_device_learns_its_pace_from_every_run() -> None:
-    """Predicted 0.1 s, took 0.2: the pace moves from 1 towards 2 by the learning rate."""
+    """Predicted 0.1 s, took 0.2."""
     state, _ = core.step(an_agent(running(Part.HEAD), busy=A), Ran(job=A, took_s=0.2, at_s=0.2))
-    assert state.models["m"].pace == pytest.approx(1.3)
+    assert state.models["m"].experience == Experience(paces=(2.0,))
+
+
+def test_only_a_job_that_was_alone_and_went_as_planned_tells_what_the_software_takes() -> None:
+    """Its answer is followed by a report of what it took; the answers of others are not."""
+    told = []
+    for job in (
+        replace(running(Part.WHOLE), alone=True),
+        running(Part.WHOLE),
+        replace(running(Part.WHOLE, fallback=True), alone=True),
+    ):
+        _, actions = core.step(an_agent(job, busy=A), Ran(job=A, took_s=0.3, at_s=0.3))
+        told += [each.undisturbed for each in actions if isinstance(each, Answer)]
+    assert told == [True, False, False]
+
+
+def test_what_a_request_took_beyond_work_travel_and_cloud_is_the_software(
+    plan_document: PlanDocument,
+) -> None:
+    """``device-only`` works 40 ms; ``plan-1`` 10 ms here and 4 in the cloud."""
+    model = ModelState(options=Options.of(plan_document), active="plan-1", loaded=("plan-1",))
+    state = AgentState(link=Link.UP, models={"m": model}, probing=Probing(next_s=inf))
+    for plan, took_s in (("device-only", 0.050), ("plan-1", 0.100)):
+        event = Settled(model="m", plan=plan, took_s=took_s, travel_s=0.03, wait_s=0.02, at_s=1.0)
+        state, _ = core.step(state, event)
+    known = state.known("m", 1.0)
+    assert (known.local_s, known.remote_s) == pytest.approx((0.010, 0.036))
 
 
 def test_a_request_that_the_worker_cannot_run_is_refused_and_the_next_begins() -> None:
@@ -189,11 +233,12 @@ def test_a_request_that_the_worker_cannot_run_is_refused_and_the_next_begins() -
 
 
 def test_the_clouds_answer_is_published_and_the_link_is_measured() -> None:
-    event = CloudAnswered(job=A, nbytes=10_000, elapsed_s=0.3, cloud_s=0.2, at_s=0.5)
+    event = CloudAnswered(job=A, nbytes=10_000, elapsed_s=0.3, cloud_s=0.2, at_s=0.5, wait_s=0.05)
     state, actions = core.step(an_agent(away()), event)
     assert actions == (Answer(job=A, plan="plan", mode="split"),)
+    seen = Experience(waits_s=(0.05,), waited_at_s=0.5)
     assert state == replace(
-        an_agent(),
+        an_agent(experience=seen),
         estimate=LinkEstimate(
             paces_s=(pytest.approx(1e-5),),  # type: ignore[arg-type]
             paced_at_s=0.5,
@@ -323,7 +368,7 @@ def test_a_probe_that_succeeds_brings_the_link_back_and_forgets_its_bandwidth() 
     assert core.step(before, Probed(rtt_s=0.07, at_s=1.0)) == (
         replace(
             an_agent(),
-            estimate=LinkEstimate(rtts_s=(0.05, 0.07)),
+            estimate=LinkEstimate(rtts_s=(0.05, 0.07), paced_at_s=1.0),
             probing=Probing(next_s=1.0 + links.IDLE_S),
         ),
         (LinkRestored(),),

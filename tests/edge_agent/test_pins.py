@@ -8,7 +8,9 @@ import pytest
 from edge_agent import core, pins
 from edge_agent.adapt import LinkEstimate
 from edge_agent.events import (
+    CloudAnswered,
     DesiredArrived,
+    JobId,
     Load,
     LoadFailed,
     PiecesLoaded,
@@ -19,7 +21,7 @@ from edge_agent.events import (
     Unload,
 )
 from edge_agent.options import Options
-from edge_agent.state import AUTO, AgentState, Link, ModelState, Probing, Wanted
+from edge_agent.state import AUTO, AgentState, Job, Link, ModelState, Probing, Stage, Wanted
 from planner.plans import PlanDocument
 from protos.messages import Fault
 
@@ -167,6 +169,31 @@ def test_an_unpinned_model_follows_the_link_once_the_pieces_are_here(
     assert core.step(state, Probed(rtt_s=0.05, at_s=0.1))[1] == ()  # it is being loaded
     state, actions = core.step(state, PiecesLoaded(model="m", plan="device-only", at_s=0.2))
     assert actions == (PlanChanged(model="m", before="plan-1", plan="device-only"),)
+
+
+def test_a_cloud_that_makes_every_request_wait_is_left_for_the_device(
+    agent: Callable[..., AgentState],
+) -> None:
+    """The device alone takes 40 ms, the split 20.4 and its wait: the first is thought a chance."""
+    state = agent(loaded=("plan-1", "device-only"))
+    state = replace(state, estimate=LinkEstimate(rtts_s=(0.005,), paces_s=(1 / 731_250,)))
+    changes = []
+    for number in range(3):
+        job = Job(
+            id=JobId(str(number)),
+            model="m",
+            arrived_s=0.0,
+            due_s=9.0,
+            stage=Stage.AWAY,
+            plan=state.models["m"].active,
+        )
+        event = CloudAnswered(
+            job=job.id, nbytes=1024, elapsed_s=0.1, cloud_s=0.05, at_s=0.1, wait_s=0.04
+        )
+        state, actions = core.step(state.with_job(job), event)
+        changes.append([each.plan for each in actions if isinstance(each, PlanChanged)])
+    assert changes == [[], ["device-only"], []]
+    assert state.known("m", 0.1).wait_s == pytest.approx(0.04)
 
 
 def test_a_pinned_model_does_not_follow_the_link(agent: Callable[..., AgentState]) -> None:

@@ -71,11 +71,13 @@ def test_a_desired_document_pins_the_plan_and_is_kept_over_a_restart(
     assert applied.json["config"]["models"]["tiny"]["plan"] == "device-only"
     changed = app.wait(TOPICS.event("plan_changed")).json
     assert (changed["from"], changed["to"]) == ("plan-1", "device-only")
+    assert changed["estimate"]["up_bps"] == 731_250.0  # what the plan assumes: nothing was sent yet
     app.ask(picture(1))
     assert app.wait(OWN).result.placement.plan == "device-only"
     agent.stop()
     app.publish(TOPICS.desired, b"", retain=True)  # as if the broker had forgotten
     home.start()
+    app.wait(TOPICS.reported, lambda heard: heard.json["applied_version"] == 3)
     app.ask(picture(1))
     assert app.wait(OWN).result.placement.plan == "device-only"
 
