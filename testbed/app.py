@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from protos.messages import InferResult, Problem, Reported
+from protos.messages import Estimate, InferResult, PlanChanged, Problem, Reported
 from protos.topics import Topics
 from testbed.errors import TestbedError
 
@@ -31,6 +31,12 @@ class Answered:
 
     result: InferResult
     seconds: float
+
+    @property
+    def estimate(self) -> Estimate:
+        """What the device knew by the time of its answer; nothing if it does not say."""
+        found = self.result.placement.estimate
+        return found if isinstance(found, Estimate) else Estimate()
 
     @property
     def label(self) -> str:
@@ -66,6 +72,7 @@ class App:
         self._ready = threading.Event()
         self._answers: dict[str, queue.SimpleQueue[tuple[float, bytes]]] = {}
         self._reported: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._changes: list[tuple[float, PlanChanged]] = []
 
     def __enter__(self) -> Self:
         try:
@@ -75,7 +82,8 @@ class App:
         self._client.loop_start()
         device = f"{self._topics.root}/v1/d/{self._topics.device}"
         answers = self._inbox if self._v5 else f"{device}/infer/+/res/+"
-        self._client.subscribe([(answers, 1), (self._topics.reported, 1)])
+        own = (self._topics.reported, self._topics.event("plan_changed"))
+        self._client.subscribe([(topic, 1) for topic in (answers, *own)])
         if not self._ready.wait(CONNECT_LIMIT_S):
             raise TestbedError(f"the broker at {self._address} did not take our subscription")
         return self
@@ -153,6 +161,11 @@ class App:
                 return
 
     @property
+    def changes(self) -> tuple[tuple[float, PlanChanged], ...]:
+        """The changes of plan that the device told of, each with its ``time.perf_counter``."""
+        return tuple(self._changes)
+
+    @property
     def _inbox(self) -> str:
         return self._topics.inbox(self._name)
 
@@ -163,6 +176,10 @@ class App:
         arrived = time.perf_counter()
         if message.topic == self._topics.reported:
             self._reported.put(bytes(message.payload))
+            return
+        if message.topic == self._topics.event("plan_changed"):
+            change = msgspec.json.decode(bytes(message.payload), type=PlanChanged)
+            self._changes.append((arrived, change))
             return
         if self._v5:
             key = bytes(getattr(message.properties, "CorrelationData", b"")).hex()

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 from planner.links import NAMED, parse_link
+from planner.traces import read_trace
 from protos.documents import encode_json
 from testbed.broker import Broker
 from testbed.conditions import Conditions
@@ -34,6 +35,7 @@ def mount(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     _mount_broker(inner)
     _mount_models(inner)
     _mount_bench(inner)
+    _mount_run(inner)
 
 
 def _mount_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -70,6 +72,28 @@ def _mount_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_bench)
+
+
+def _mount_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("run", help="play a scenario with real parts")
+    scenarios = parser.add_subparsers(metavar="SCENARIO", required=True)
+    trace = scenarios.add_parser("trace", help="an agent follows its plan table along a drive")
+    trace.add_argument(
+        "--trace", type=Path, metavar="FILE",
+        help="a Mahimahi trace of what goes up (default: a drive that is made up)",
+    )  # fmt: skip
+    trace.add_argument(
+        "--seconds", type=float, default=40.0, metavar="N", help="how long to ask (default 40)"
+    )
+    trace.add_argument(
+        "--device-speed", type=float, default=0.03, metavar="X",
+        help="the device's share of one core of this machine (default 0.03)",
+    )  # fmt: skip
+    trace.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep logs, profile, plan and configuration here"
+    )
+    trace.add_argument("--json", action="store_true", help="print one JSON document")
+    trace.set_defaults(run=_trace)
 
 
 def _mount_link(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -207,6 +231,30 @@ def _demo(args: argparse.Namespace) -> int:
     logging.getLogger("testbed").setLevel(logging.WARNING)
     result = run_demo(
         args.link,
+        speed=args.device_speed,
+        mqtt_url=os.environ.get("ISTHMUS_MQTT_URL") or None,
+        keep=args.keep,
+        say=_narrate,
+    )
+    if args.json:
+        _print_json(result)
+    else:
+        show(result)
+    return 0 if result.all_right else 1
+
+
+def _trace(args: argparse.Namespace) -> int:
+    from testbed.scenarios.show_trace import show
+    from testbed.scenarios.trace import run_trace
+
+    if not 0 < args.seconds <= 3600:
+        raise TestbedError(f"--seconds is {args.seconds:g}: give up to 3600, and more than 0")
+    if args.trace is not None:
+        read_trace(args.trace)
+    logging.getLogger("testbed").setLevel(logging.WARNING)
+    result = run_trace(
+        args.trace,
+        seconds=args.seconds,
         speed=args.device_speed,
         mqtt_url=os.environ.get("ISTHMUS_MQTT_URL") or None,
         keep=args.keep,

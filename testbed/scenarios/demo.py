@@ -7,7 +7,7 @@ and restored; then everything is stopped.
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -17,7 +17,7 @@ from planner import Model, plan, read
 from planner.links import Link, parse_link
 from planner.plans import PlanDocument, write_plan
 from planner.profiles import Profile, read_profile
-from protos.messages import Terms
+from protos.messages import Estimate, Terms
 from testbed import models
 from testbed.app import Answered, App
 from testbed.device import Device
@@ -168,8 +168,8 @@ class _Story:
         self._say("starting link and agent")
         stage.start_agent(stage.start_link(), stage.folder / "plan.json")
         with App(stage.broker.url, stage.topics, v5="amqtt" not in stage.broker.how) as self._app:
-            cold, warm = self._warm_up()
-            document, overhead = self._replan(model, device, cloud, first, warm)
+            cold, learnt = self._warm_up()
+            document, overhead = self._replan(model, device, cloud, learnt)
             ways = self._measure(document)
             outage = self._outage(document)
         chosen = next(way for way in ways if way.chosen)
@@ -190,39 +190,32 @@ class _Story:
             seconds=0.0,
         )
 
-    def _warm_up(self) -> tuple[Cold, Mapping[str, float]]:
-        """Ask each way until its parts are loaded; returns seconds by way, and the cold start."""
+    def _warm_up(self) -> tuple[Cold, Estimate]:
+        """Ask each way until its parts are loaded: the cold start, and what the agent learnt."""
         self._say("warming up each way")
-        cold, warm = None, {}
+        cold = None
         for name in BASELINES:
             self._pin(name)
-            first = self._ask(self._pages[0][1], timeout_s=COLD_BUDGET_S)
+            last = self._ask(self._pages[0][1], timeout_s=COLD_BUDGET_S)
             if name != "device-only" and cold is None:
-                cold = Cold(total_ms=_ms(first.seconds), terms=_terms(first))
-            asked = [self._ask(self._pages[0][1]).seconds for _ in range(WARM_UPS)]
-            warm[name] = median(asked)
+                cold = Cold(total_ms=_ms(last.seconds), terms=_terms(last))
+            for _ in range(WARM_UPS):
+                last = self._ask(self._pages[0][1])
         assert cold is not None
-        return cold, warm
+        return cold, last.estimate
 
     def _replan(
         self,
         model: Model,
         device: Profile,
         cloud: Profile,
-        first: PlanDocument,
-        warm: Mapping[str, float],
+        learnt: Estimate,
     ) -> tuple[PlanDocument, Overhead]:
-        """Plan again with the software's own time, which the profiles do not hold."""
-        link = self._stage.link
-
-        def unexplained(name: str) -> float:
-            expected = first.plan(name).total_s(link.up_bps, link.rtt_s, link.down_bps)
-            return max(warm[name] - expected, 0.0)
-
-        local_s = unexplained("device-only")
-        remote_s = median(unexplained(name) for name in BASELINES if name != "device-only")
+        """Plan again with what the agent learnt: the device's pace and the software's own time."""
+        local_s, remote_s = (max(0.0, each or 0.0) for each in (learnt.local_s, learnt.remote_s))
+        device = device.scaled(1 / (learnt.pace or 1.0))
         device = msgspec.structs.replace(device, local_s=local_s, remote_s=remote_s)
-        document = plan(model, device, cloud, link)
+        document = plan(model, device, cloud, self._stage.link)
         write_plan(document, self._stage.folder / "plan.json")
         return document, Overhead(local_ms=_ms(local_s), remote_ms=_ms(remote_s))
 
