@@ -58,7 +58,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="a small model that may answer on the device where it is confident")  # fmt: skip
     add("--cascade-steps", type=Path, metavar="STEPS.json", help="the small model's steps")
     add("--cloud-load", type=Path, metavar="LOAD.json",
-        help="the cloud's queue_s, cold_chance and cold_s, as JSON")  # fmt: skip
+        help="queue and cold starts: `isthmus functions load NAME -o LOAD.json`")  # fmt: skip
     add("--device-power", metavar="3.5W", help="the device's power above idle while it works")
     add("--radio", metavar="NAME", help="its radio where the link is not named: 3G, LTE, WiFi")
     add("--tariff", metavar="0.0000166667/s,0.20/M[,0.09/GB]",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from planner.model import Model
+    from planner.profiles import Profile
 
 
 def mount(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,6 +28,20 @@ def mount(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     profile.add_argument("--runs", type=int, default=30, help="runs per figure (default 30)")
     profile.add_argument(
         "--no-sizes", action="store_true", help="leave the tensors' sizes to the other profile"
+    )
+    profile.add_argument(
+        "--no-anchors", action="store_true", help="run no heads and tails: quicker, less exact"
+    )
+    profile.add_argument(
+        "--merge",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="P.json",
+        help="an earlier profile of this model on this kind of machine, to be taken in; repeatable",
+    )
+    profile.add_argument(
+        "--only-merge", action="store_true", help="measure nothing: write what --merge names as one"
     )
     profile.set_defaults(run=run_profile)
 
@@ -90,20 +105,20 @@ def run_inspect(args: argparse.Namespace) -> int:
 
 
 def run_profile(args: argparse.Namespace) -> int:
-    from planner.profiles import write_profile
-    from planner.profiling import profile
+    from planner.merging import describe, merged
+    from planner.profiles import read_profile, write_profile
+    from planner.profiling import LEAST_RUNS
+    from planner.ways import check_profile
 
-    if args.runs < 5 or args.threads < 1:
-        raise PlannerError("--runs must be at least 5 and --threads at least 1")
+    if args.runs < LEAST_RUNS or args.threads < 1:
+        raise PlannerError(f"--runs must be at least {LEAST_RUNS} and --threads at least 1")
+    if args.only_merge and not args.merge:
+        raise PlannerError("--only-merge needs at least one --merge P.json")
     model = _model(args)
-    result = profile(
-        model,
-        _sample(model, args.sample),
-        threads=args.threads,
-        runs=args.runs,
-        sizes=not args.no_sizes,
-        report=_narrate,
-    )
+    earlier = [read_profile(path) for path in args.merge]
+    for path, each in zip(args.merge, earlier, strict=True):
+        check_profile(model, each, f"profile {path}")
+    result = merged(earlier if args.only_merge else [*earlier, _profiled(model, args)])
     _write(args.output, lambda path: write_profile(result, path))
     if args.json:
         _print_json(result)
@@ -111,9 +126,46 @@ def run_profile(args: argparse.Namespace) -> int:
         low, high = result.spread_s
         print(
             f"{result.model}: {result.whole_s * 1e3:.2f} ms ({low * 1e3:.2f} to {high * 1e3:.2f}) "
-            f"on {result.machine.cpu}, {result.machine.threads} thread(s); wrote {args.output}"
+            f"on {describe(result.machine)}; wrote {args.output}"
         )
+        for anchor in result.anchors:
+            print(
+                f"  cut at {', '.join(anchor.crossing)}: head {anchor.head_s * 1e3:.2f} ms, tail "
+                f"{anchor.tail_s * 1e3:.2f} ms (the profiler alone: "
+                f"{anchor.head_expected_s * 1e3:.2f} and {anchor.tail_expected_s * 1e3:.2f})"
+            )
     return 0
+
+
+def _profiled(model: "Model", args: argparse.Namespace) -> "Profile":
+    """Measure, with a bar on stderr where that is a terminal, and else a line for each part."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from planner.profiling import profile
+
+    sample = _sample(model, args.sample)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=1.0)
+        said: list[str] = []
+
+        def report(what: str, share: float) -> None:
+            bar.update(task, description=what, completed=share)
+            if not console.is_terminal and what not in said[-1:]:
+                _narrate(what)
+            said.append(what)
+
+        return profile(
+            model,
+            sample,
+            threads=args.threads,
+            runs=args.runs,
+            sizes=not args.no_sizes,
+            anchors=not args.no_anchors,
+            report=report,
+        )
 
 
 def run_plan(args: argparse.Namespace) -> int:

@@ -38,7 +38,7 @@ def narrow_places(graph: Graph) -> list[Place]:
     left out.
     """
     sizes = silhouette(graph)
-    return _places(graph, sizes, _lows(sizes, 1.0))
+    return places(graph, sizes, _lows(sizes, 1.0))
 
 
 def valleys(graph: Graph, most: int) -> list[Place]:
@@ -47,7 +47,7 @@ def valleys(graph: Graph, most: int) -> list[Place]:
     A valley lies below what is around it; where there are too many the shallow ones are left out.
     """
     sizes = silhouette(graph)
-    return _places(graph, sizes, narrowest(sizes, most))
+    return places(graph, sizes, narrowest(sizes, most))
 
 
 def narrowest(sizes: Sequence[float | None], most: int) -> list[int]:
@@ -109,8 +109,8 @@ def _dips(sizes: Sequence[float | None], factor: float) -> list[int]:
     return [*found, low[0]] if falling else found
 
 
-def _places(graph: Graph, sizes: Sequence[int | None], wanted: Iterable[int]) -> list[Place]:
-    """The tensors that cross at each place that is *wanted*."""
+def places(graph: Graph, sizes: Sequence[int | None], wanted: Iterable[int]) -> list[Place]:
+    """The tensors that cross where *sizes* are known, at each count of ops that is *wanted*."""
     taken = set(wanted)
     found: list[Place] = []
     crossing: dict[str, None] = {}

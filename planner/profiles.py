@@ -109,8 +109,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """One model on one machine.
 
     ``whole_s`` is the lower quartile of the runs and ``spread_s`` their 10th and 90th percentile;
-    the ops' seconds add up to ``whole_s``. ``cut_s`` is what a head and a tail of the network take
-    together beyond that: half of it falls to each. ``taken`` is when, in UTC.
+    the ops' seconds, corrected by the ``anchors``, add up to it. ``taken`` is when, in UTC.
 
     ``local_s`` and ``remote_s`` are the software's own time around the model, for a request that
     is answered on the device and for one that is sent: 0 until an agent has measured them.
@@ -128,7 +127,6 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tensors: tuple[TensorSize, ...]
     local_s: Seconds = 0.0
     remote_s: Seconds = 0.0
-    cut_s: Seconds = 0.0
     anchors: tuple[Anchor, ...] = ()
     taken: str = ""
 
@@ -144,7 +142,6 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             codecs=tuple(rate.scaled(factor) for rate in self.codecs),
             local_s=self.local_s / factor,
             remote_s=self.remote_s / factor,
-            cut_s=self.cut_s / factor,
             anchors=tuple(anchor.scaled(factor) for anchor in self.anchors),
         )
 

@@ -1,37 +1,43 @@
 """Measuring one model on this machine.
 
-ONNX Runtime's own profile says how the time of the fused graph is shared out; a run without the
-profiler says how much there is. Shares scaled to the whole predict a head or tail to 2.5-3.6 %
-(mean over real models), where measuring each cut is no better than noise.
+ONNX Runtime's own profile says how the time of the fused graph is shared out; runs without the
+profiler say how much there is, and those of a few heads and tails correct the shares
+(:mod:`planner.anchors`).
 """
 
 import json
-import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-import psutil
 
+from planner.anchors import corrected, expected_s, to_run
+from planner.coding import codec_times, coded_sizes
 from planner.footprint import weight_bytes
-from planner.graph import Graph
 from planner.kernels import share_out
+from planner.machine import this_machine
 from planner.model import Model
-from planner.profiles import SCHEMA, CodecRate, Machine, OpTime, Profile, TensorSize
+from planner.narrow import Place
+from planner.profiles import SCHEMA, Anchor, OpTime, Profile
 from planner.sessions import open_session
-from protos import codecs
-from protos.errors import WireError
+from planner.timing import around, timed, typical
 
-LOSSLESS = ("raw", "raw+zstd")
-LOSSY = ("fp16", "fp16+zstd", "int8", "int8+zstd")
-IMAGE = ("jpeg:90", "jpeg:98")
+MOST_STEPS_S = 5.0
+MOST_PROFILED_S = 10.0
+MOST_RUN_S = 20.0
+"""Where the model is slow its figures come from fewer runs, so as to end within this. All together
+stay below a minute for a model that takes 100 ms."""
 
-Report = Callable[[str], None]
+LEAST_RUNS = 5
+
+Report = Callable[[str, float], None]
+"""Told what is being done, and how much of all is done: 0 to 1."""
 
 
 def profile(
@@ -41,7 +47,8 @@ def profile(
     threads: int = 1,
     runs: int = 30,
     sizes: bool = True,
-    report: Report = lambda _: None,
+    anchors: bool = True,
+    report: Report = lambda _what, _share: None,
 ) -> Profile:
     """Measure *model* on this machine.
 
@@ -65,37 +72,60 @@ def profile(
         model: what :func:`planner.read` returned.
         sample: one real input: an array for each of ``model.source``.
         threads: ONNX Runtime's intra-op threads.
-        runs: how often the model runs for each figure, at least 5.
+        runs: how often the model runs for each figure, at least 5; a slow one runs seldomer.
         sizes: whether to write every tensor with every codec and note the bytes; they are the
             same on every machine, so one profile of a model is enough.
-        report: told what is being done.
+        anchors: whether to run some heads and tails, to correct the ops' times by them.
+        report: told what is being done, and the share of all that is done.
 
     Raises:
         InputError: *sample* does not fit the model.
         ValueError: fewer than 5 runs.
     """
-    if runs < 5:
-        raise ValueError(f"a profile needs at least 5 runs, got {runs}")
-    report("running the steps")
+    if runs < LEAST_RUNS:
+        raise ValueError(f"a profile needs at least {LEAST_RUNS} runs, got {runs}")
+    report("running the steps", 0.0)
     values, step_times = _steps(model, sample, runs)
+    steps_s = sum(step_times.values())
     feeds = {info.name: values[info.name] for info in model.inputs}
-    report("running the network")
-    network = [op for op in model.graph.ops if not op.is_step]
-    whole, low, high = _whole(model, feeds, threads, runs)
+    report("profiling the network", 0.1)
     shares = _shares(model, feeds, threads, runs)
-    total = sum(shares.values()) or 1.0
-    report("running every tensor's codecs" if sizes else "running the codecs")
+    places = to_run(model.graph, shares) if anchors else ()
+    report("running it whole, and cut" if places else "running it whole", 0.3)
+    turns = _turns(
+        _calls(model, feeds, places, threads),
+        runs,
+        lambda share: report("running it whole, and cut", 0.3 + 0.4 * share),
+    )
+    whole_s = [turn[_WHOLE] for turn in turns]
+    network_s = typical(whole_s)
+    scale = network_s / (sum(shares.values()) or 1.0)
+    times = {name: spent * scale for name, spent in shares.items()}
+    cuts = _anchors(model, times, places, turns)
+    times = step_times | corrected(model.graph, times, cuts)
+    report("writing every tensor with every codec" if sizes else "running the codecs", 0.7)
     tensors = _all_tensors(model, feeds) | values
+    rates = codec_times(tensors)
+    coded = (
+        coded_sizes(
+            model.graph,
+            tensors,
+            lambda share: report("writing every tensor with every codec", 0.8 + 0.2 * share),
+        )
+        if sizes
+        else ()
+    )
+    report("done", 1.0)
     weights = weight_bytes(model.proto)
-    times = step_times | {op.name: shares[op.name] / total * whole for op in network}
+    low, high = np.percentile(whole_s, (10, 90))
     return Profile(
         schema=SCHEMA,
         model=model.name,
         digest=model.digest,
-        machine=_machine(threads),
-        runs=runs,
-        whole_s=whole + sum(step_times.values()),
-        spread_s=(low + sum(step_times.values()), high + sum(step_times.values())),
+        machine=this_machine(threads),
+        runs=len(turns),
+        whole_s=network_s + steps_s,
+        spread_s=(float(low) + steps_s, float(high) + steps_s),
         ops=tuple(
             OpTime(
                 name=op.name,
@@ -105,8 +135,10 @@ def profile(
             )
             for op in model.graph.ops
         ),
-        codecs=_rates(tensors),
-        tensors=_sizes(model.graph, tensors) if sizes else (),
+        codecs=rates,
+        tensors=coded,
+        anchors=cuts,
+        taken=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
 
 
@@ -122,19 +154,75 @@ def _steps(
         if op.is_step:
             run = partial(model.steps[op.name], values)
             values |= run()
-            times[op.name] = float(np.median([_timed(run) for _ in range(runs)]))
+            times[op.name] = typical(_repeated(run, runs, MOST_STEPS_S / len(model.steps)))
     return values, times
 
 
-def _whole(
-    model: Model, feeds: Mapping[str, np.ndarray], threads: int, runs: int
-) -> tuple[float, float, float]:
-    """Median, 10th and 90th percentile of the network's seconds."""
-    session = open_session(model.proto.SerializeToString(), threads=threads, folder=model.folder)
-    session.run(None, dict(feeds))
-    times = [_timed(lambda: session.run(None, dict(feeds))) for _ in range(runs)]
-    low, middle, high = np.percentile(times, (10, 50, 90))
-    return float(middle), float(low), float(high)
+_WHOLE = ("whole", 0)
+_Key = tuple[str, int]
+
+
+def _calls(
+    model: Model, feeds: Mapping[str, np.ndarray], places: tuple[Place, ...], threads: int
+) -> dict[_Key, Callable[[], object]]:
+    """Running the network whole, and the head and tail of each of *places*."""
+
+    def opened(proto: onnx.ModelProto) -> ort.InferenceSession:
+        return open_session(proto.SerializeToString(), threads=threads, folder=model.folder)
+
+    whole = opened(model.proto)
+    calls: dict[_Key, Callable[[], object]] = {_WHOLE: partial(whole.run, None, dict(feeds))}
+    for at, place in enumerate(places):
+        head, tail = map(opened, model.split(place.tensors))
+        given = {each.name: feeds[each.name] for each in head.get_inputs()}
+        made = [each.name for each in head.get_outputs()]
+        values = dict(feeds) | dict(zip(made, head.run(None, given), strict=True))
+        crossing = {each.name: values[each.name] for each in tail.get_inputs()}
+        calls["head", at] = partial(head.run, None, given)
+        calls["tail", at] = partial(tail.run, None, crossing)
+    return calls
+
+
+def _turns(
+    calls: Mapping[_Key, Callable[[], object]], runs: int, said: Callable[[float], None]
+) -> list[Mapping[_Key, float]]:
+    turns = []
+    for turn in around(calls, turns=runs, most_s=MOST_RUN_S):
+        turns.append(turn)
+        said(len(turns) / runs)
+    return turns
+
+
+def _anchors(
+    model: Model,
+    times: Mapping[str, float],
+    places: tuple[Place, ...],
+    turns: list[Mapping[_Key, float]],
+) -> tuple[Anchor, ...]:
+    """What each of *places* took, beside what *times* of the ops lead to expect."""
+    cuts = []
+    for at, place in enumerate(places):
+        before_s, after_s = expected_s(model.graph, times, place)
+        cuts.append(
+            Anchor(
+                crossing=place.tensors,
+                raw_bytes=place.nbytes,
+                head_s=typical([turn["head", at] for turn in turns]),
+                tail_s=typical([turn["tail", at] for turn in turns]),
+                head_expected_s=before_s,
+                tail_expected_s=after_s,
+            )
+        )
+    return tuple(cuts)
+
+
+def _repeated(call: Callable[[], object], runs: int, most_s: float) -> list[float]:
+    """Seconds of each of *runs* calls; of fewer, but LEAST_RUNS, when *most_s* is over."""
+    times: list[float] = []
+    until = time.perf_counter() + most_s
+    while len(times) < runs and (len(times) < LEAST_RUNS or time.perf_counter() < until):
+        times.append(timed(call))
+    return times
 
 
 def _shares(
@@ -150,8 +238,7 @@ def _shares(
             save_to=optimised,
             profile_to=Path(folder) / "profile",
         )
-        for _ in range(runs):
-            session.run(None, dict(feeds))
+        _repeated(lambda: session.run(None, dict(feeds)), runs, MOST_PROFILED_S)
         events = json.loads(Path(session.end_profiling()).read_text())
         kernels: dict[str, list[float]] = {}
         for event in events:
@@ -187,109 +274,3 @@ def _all_tensors(model: Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.
         folder=model.folder,
     )
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
-
-
-def _sizes(graph: Graph, values: Mapping[str, np.ndarray]) -> tuple[TensorSize, ...]:
-    out = []
-    for name in dict.fromkeys((*graph.consumers, *graph.answers)):
-        value = values.get(name)
-        if value is None or not graph.info(name).crosses:
-            continue
-        coded = {}
-        # A sensor's message is an image or sound file as a rule: compressed already.
-        tried = ("raw",) if value.dtype == np.object_ else (*LOSSLESS, *LOSSY, *IMAGE)
-        for text in tried:
-            codec = codecs.parse(text)
-            if codecs.suits(codec, graph.info(name).datatype, value.shape):
-                try:
-                    coded[text] = len(codecs.encode(codec, value))
-                except WireError:
-                    continue  # it holds values that this codec cannot write
-        out.append(TensorSize(name=name, raw_bytes=coded["raw"], coded_bytes=coded))
-    return tuple(out)
-
-
-def _rates(values: Mapping[str, np.ndarray], repeats: int = 5) -> tuple[CodecRate, ...]:
-    """A line through two sizes for each codec, on the model's own tensors."""
-    floats = sorted(
-        (v for v in values.values() if v.dtype == np.float32 and v.size), key=lambda v: v.nbytes
-    )
-    images = [v for v in values.values() if v.dtype == np.uint8 and v.ndim == 3]
-    out = []
-    for text in (*LOSSLESS, *LOSSY, *IMAGE):
-        codec = codecs.parse(text)
-        pool = images if text in IMAGE else floats
-        if not pool:
-            continue
-        pool = [value for value in pool if _writes(codec, value)]
-        if not pool:
-            continue  # no tensor of this model suits it
-        large = next((v for v in pool if v.nbytes >= 200_000), pool[-1])
-        fits = [(value.nbytes, *_both_ways(codec, value, repeats)) for value in (pool[0], large)]
-        (small_n, small_e, small_d), (large_n, large_e, large_d) = fits
-        encode = _line(small_n, small_e, large_n, large_e)
-        decode = _line(small_n, small_d, large_n, large_d)
-        out.append(
-            CodecRate(
-                codec=text,
-                encode_fixed_s=encode[0],
-                encode_per_byte_s=encode[1],
-                decode_fixed_s=decode[0],
-                decode_per_byte_s=decode[1],
-            )
-        )
-    return tuple(out)
-
-
-def _writes(codec: codecs.Codec, value: np.ndarray) -> bool:
-    """Whether *codec* can hold the values: fp16 not those beyond 65504, int8 no NaN."""
-    try:
-        codecs.encode(codec, value)
-    except WireError:
-        return False
-    return True
-
-
-def _both_ways(codec: codecs.Codec, value: np.ndarray, repeats: int) -> tuple[float, float]:
-    datatype = "UINT8" if value.dtype == np.uint8 else "FP32"
-    data = codecs.encode(codec, value)
-    encode = [_timed(lambda: codecs.encode(codec, value)) for _ in range(repeats)]
-    decode = [
-        _timed(lambda: codecs.decode(codec, data, datatype, value.shape)) for _ in range(repeats)
-    ]
-    return float(np.median(encode)), float(np.median(decode))
-
-
-def _line(x0: int, y0: float, x1: int, y1: float) -> tuple[float, float]:
-    """Intercept and slope, neither below 0."""
-    if x1 == x0:
-        return 0.0, max(y0, y1) / max(x0, 1)
-    slope = max((y1 - y0) / (x1 - x0), 0.0)
-    return max(y0 - slope * x0, 0.0), slope
-
-
-def _timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def _machine(threads: int) -> Machine:
-    return Machine(
-        cpu=_cpu_name(),
-        cores=psutil.cpu_count() or 1,
-        threads=threads,
-        python=platform.python_version(),
-        onnxruntime=ort.__version__,
-    )
-
-
-def _cpu_name() -> str:
-    try:
-        lines: Sequence[str] = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = ()
-    for line in lines:
-        if line.startswith(("model name", "Model")):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -168,3 +168,21 @@ def test_lossy_codecs_are_measured_on_data_and_the_measurements_kept(
     drops = [plan["drop"] for plan in document["plans"] if plan["drop"] is not None]
     assert drops
     assert kept["effects"]
+
+
+def test_profile_takes_in_earlier_ones(tiny: Path, profile: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both.json"
+    done = isthmus("profile", tiny, "-o", both, "--runs", "5", "--merge", profile, "--no-anchors")
+    assert done.returncode == 0, done.stderr
+    assert "profiling the network" in done.stderr
+    assert json.loads(both.read_text())["runs"] == 10
+    one = tmp_path / "one.json"
+    done = isthmus("profile", tiny, "-o", one, "--only-merge", "--merge", both, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "profiling" not in done.stderr
+    assert json.loads(done.stdout) == json.loads(one.read_text())
+
+
+def test_only_merge_needs_something_to_merge(tiny: Path, tmp_path: Path) -> None:
+    done = isthmus("profile", tiny, "-o", tmp_path / "p.json", "--only-merge")
+    assert "needs at least one --merge" in refusal(done)

@@ -17,7 +17,17 @@ from protos.errors import WireError
 from protos.tensors import Array, to_raw
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
-NAMES = ["raw", "raw+zstd", "fp16", "fp16+zstd", "int8", "int8+zstd", "jpeg:1", "jpeg:100"]
+NAMES = [
+    "raw",
+    "raw+zstd",
+    "fp16",
+    "fp16+zstd",
+    "int8",
+    "int8+zstd",
+    "jpeg:1",
+    "jpeg:100",
+    "webp:75",
+]
 
 
 def a_ramp(*shape: int) -> Array:
@@ -42,12 +52,25 @@ def test_a_codec_is_read_from_the_name_it_writes(name: str) -> None:
 def test_names_stand_for_these_codecs() -> None:
     assert codecs.parse("int8+zstd") == Codec("int8", zstd=True)
     assert codecs.parse("jpeg:90") == codecs.parse("jpeg") == Codec("jpeg", 90)
+    assert codecs.parse("webp:75") == codecs.parse("webp") == Codec("webp", 75)
     assert codecs.RAW == codecs.parse("raw") == Codec()
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "int4", "raw+", "raw+lz4", "raw:9", "jpeg:", "jpeg:0", "jpeg:101", "jpeg:90+zstd", "JPEG"],
+    [
+        "",
+        "int4",
+        "raw+",
+        "raw+lz4",
+        "raw:9",
+        "jpeg:",
+        "jpeg:0",
+        "jpeg:101",
+        "jpeg:90+zstd",
+        "webp:0",
+        "JPEG",
+    ],
 )
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(WireError, match=rf"^codec '{name.replace('+', '[+]')}' is "):
@@ -75,6 +98,10 @@ def test_only_raw_is_lossless() -> None:
         ("jpeg:90", "UINT8", (480, 0, 3), False),
         ("jpeg:90", "UINT8", (480, 65_501, 3), False),
         ("jpeg:90", "FP32", (480, 640, 3), False),
+        ("webp:75", "UINT8", (480, 640, 3), True),
+        ("webp:75", "UINT8", (480, 640), False),
+        ("webp:75", "UINT8", (480, 640, 1), False),
+        ("webp:75", "UINT8", (480, 16_384, 3), False),
     ],
 )
 def test_a_codec_suits_what_it_can_write(
@@ -247,6 +274,28 @@ def test_jpeg_takes_no_other_picture_format() -> None:
         codecs.decode(codecs.parse("jpeg"), file.getvalue(), "UINT8", (8, 8, 3))
 
 
+def test_webp_gives_back_a_picture_of_the_same_shape_and_nearly_the_same_values() -> None:
+    photo = a_photo(40, 60, 3)
+    back = round_trip("webp:90", photo, "UINT8")
+    assert back.shape == photo.shape
+    assert np.abs(back.astype(int) - photo).mean() < 16
+
+
+def test_webp_takes_no_other_format_size_or_colour_and_nothing_cut_short() -> None:
+    webp = codecs.parse("webp")
+    data = codecs.encode(webp, a_photo(40, 60, 3))
+    with pytest.raises(WireError, match=r"the WebP holds 40 x 60 pixels of RGB"):
+        codecs.decode(webp, data, "UINT8", (60, 40, 3))
+    with pytest.raises(WireError, match="WebP contents cannot be read"):
+        codecs.decode(webp, data[:-100], "UINT8", (40, 60, 3))
+    with pytest.raises(WireError, match="WebP contents cannot be read"):
+        codecs.decode(
+            webp, codecs.encode(codecs.parse("jpeg"), a_photo(40, 60, 3)), "UINT8", (40, 60, 3)
+        )
+    with pytest.raises(WireError, match="JPEG contents cannot be read"):
+        codecs.decode(codecs.parse("jpeg"), data, "UINT8", (40, 60, 3))
+
+
 def test_a_jpeg_cut_short_is_refused() -> None:
     data = codecs.encode(codecs.parse("jpeg"), a_photo(40, 60, 3))
     with pytest.raises(WireError, match=r"^JPEG contents cannot be read: "):
@@ -294,5 +343,6 @@ def test_a_codec_that_does_not_suit_says_what_would() -> None:
         codecs.encode(codecs.parse("int8"), np.zeros((2, 2), np.int64))
     assert str(caught.value) == (
         "codec int8 does not suit INT64 of shape [2, 2]: use raw "
-        "(fp16 and int8 take FP32; jpeg takes UINT8 images, height x width x 3, or grey)"
+        "(fp16 and int8 take FP32; jpeg takes UINT8 images, height x width x 3, or grey; webp "
+        "those with 3)"
     )

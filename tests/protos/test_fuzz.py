@@ -41,7 +41,7 @@ def many_tensors(draw: st.DrawFn) -> tuple[Tensor, ...]:
             return Tensor.of(name, array, draw(st.sampled_from(["raw", "raw+zstd"])))
         elements = st.floats(-1e4, 1e4, width=16) if datatype in {"FP32", "BF16"} else None
         array = draw(arrays.arrays(tensors.DATATYPES[datatype], shape, elements=elements))
-        names = ["raw", "raw+zstd", "fp16", "int8", "int8+zstd", "jpeg:50"]
+        names = ["raw", "raw+zstd", "fp16", "int8", "int8+zstd", "jpeg:50", "webp:50"]
         fitting = [n for n in names if codecs.suits(codecs.parse(n), datatype, shape)]
         return Tensor.of(name, array, draw(st.sampled_from(fitting)), datatype=datatype)
 
@@ -170,6 +170,10 @@ SEEDS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "zstd": (
         read_codec("int8+zstd", "FP32", *ARRAY.shape),
         codecs.encode(codecs.parse("int8+zstd"), ARRAY),
+    ),
+    "webp": (
+        read_codec("webp:50", "UINT8", *PHOTO.shape),
+        codecs.encode(codecs.parse("webp:50"), PHOTO),
     ),
     "jpeg": (
         read_codec("jpeg:50", "UINT8", *PHOTO.shape),

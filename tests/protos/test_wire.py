@@ -203,7 +203,8 @@ def test_typed_contents_cannot_be_coded() -> None:
             {"codec": "jpeg:90"},
             (
                 "tensor 'x': codec jpeg:90 does not suit FP32 of shape [1, 2]: use raw "
-                "(fp16 and int8 take FP32; jpeg takes UINT8 images, height x width x 3, or grey)"
+                "(fp16 and int8 take FP32; jpeg takes UINT8 images, height x width x 3, or grey; webp "
+                "those with 3)"
             ),
         ),
         (
