@@ -1,13 +1,15 @@
 """Op times corrected by cuts that were really run. Pure.
 
 ONNX Runtime's profiler shares out the time of the whole fused graph. A head or a tail alone is
-another graph: fusions across the cut are gone, layouts change at its edge, and the profiler's own
-clock weighs on short kernels more than on long ones. So a few cuts are really run, and the time
-before each is made what its head took of head and tail together; between them the profiler's shares
-stand.
+another graph: fusions across the cut are gone, layouts change at its edge, its
+weights fit a cache that all the weights do not, and the profiler's own clock weighs on short
+kernels more than on long ones. So a few cuts are really run, and the ops before each are made to
+take together what its head took; between anchors the profiler's shares stand. A head and a tail
+need not add up to the whole, so an op has two times: one in a head, and one in a tail.
 
-Over 15 real models, 12 to 14 cuts each, two collections (2026-11): 1.3 and 1.5 % mean error of head
-and tail with the five :data:`TARGETS`, 2.6 and 3.4 % with none; three or four are in between.
+Over 15 real models, 12 to 14 cuts each, two collections (2026-11): 0.9 and 1.5 % mean error of head
+and tail with the five :data:`TARGETS`; 1.6 and 2.2 % with one time for both, made of what the head
+took of head and tail together; 2.6 and 3.4 % with no anchors.
 ``isthmus testbed bench planner --only prediction`` measures it anew.
 """
 
@@ -16,7 +18,7 @@ from itertools import accumulate, pairwise
 
 from planner.graph import Graph
 from planner.narrow import Place, places, silhouette
-from planner.profiles import Anchor
+from planner.profiles import Anchor, Part
 
 TARGETS = (0.05, 0.15, 0.35, 0.6, 0.85)
 """Where a cut is wanted, as a share of the network's time. One is early, since there the cuts are
@@ -47,7 +49,7 @@ def to_run(graph: Graph, seconds: Mapping[str, float]) -> tuple[Place, ...]:
         near = [at for at in inside if abs(before[at] / before[-1] - target) <= NEAR + 1e-9]
         if near:
             wanted.add(min(near, key=lambda at: (sizes[at], abs(before[at] - target * before[-1]))))
-    found = (_inside(graph, place) for place in places(graph, sizes, wanted))
+    found = (within_network(graph, place) for place in places(graph, sizes, wanted))
     return tuple(
         place
         for place in found
@@ -55,7 +57,7 @@ def to_run(graph: Graph, seconds: Mapping[str, float]) -> tuple[Place, ...]:
     )
 
 
-def _inside(graph: Graph, place: Place) -> Place:
+def within_network(graph: Graph, place: Place) -> Place:
     """*place* without what crosses it only for a step after the network."""
     tensors = tuple(
         name
@@ -75,9 +77,9 @@ def expected_s(graph: Graph, seconds: Mapping[str, float], place: Place) -> tupl
 
 
 def corrected(
-    graph: Graph, seconds: Mapping[str, float], anchors: Sequence[Anchor]
+    graph: Graph, seconds: Mapping[str, float], anchors: Sequence[Anchor], part: Part
 ) -> dict[str, float]:
-    """Seconds of each op of the network, so that what lies before each anchor is as measured.
+    """Seconds of each op of the network in a *part* of it, as the anchors' parts were measured.
 
     They add up to what *seconds* do. An anchor that contradicts the one before it is left out, and
     no op's time is changed by more than :data:`MOST` and what makes up for it.
@@ -86,13 +88,14 @@ def corrected(
         graph: the model's.
         seconds: of each op of the network, by the profiler.
         anchors: in the order of the graph.
+        part: whether the ops are to add up to heads, from the first on, or to tails, from the last.
     """
     names = [op.name for op in graph.ops if op.name in seconds]
     before = [0.0, *accumulate(seconds[name] for name in names)]
     total_s = before[-1]
     knots = [(0.0, 0.0)]
     for anchor in anchors:
-        real_s = total_s * anchor.head_s / (anchor.head_s + anchor.tail_s)
+        real_s = anchor.head_s if part == "head" else total_s - anchor.tail_s
         if anchor.head_expected_s > knots[-1][0] and knots[-1][1] < real_s < total_s:
             knots.append((anchor.head_expected_s, real_s))
     knots.append((total_s, total_s))

@@ -78,7 +78,7 @@ class Costs:
         if lost := sorted((rules.on_device | rules.in_cloud) - known):
             raise PlannerError(f"there is no op {lost[0]!r} to pin: `isthmus inspect` lists them")
         device_s = op_seconds(graph, device, "the device's profile")
-        cloud_s = op_seconds(graph, cloud, "the cloud's profile")
+        cloud_s = op_seconds(graph, cloud, "the cloud's profile", "tail")
         weights = {op.name: op.weight_bytes for op in device.ops}
         raw = {name: size.raw_bytes for name, size in sizes.items()}
         self.problem = Problem(

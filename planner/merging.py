@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from planner.errors import PlannerError
-from planner.profiles import Anchor, CodecRate, Machine, OpTime, Profile
+from planner.profiles import Anchor, CodecRate, Machine, OpTime, Part, Profile
 
 _SAME = ("cpu", "threads", "provider", "accelerator", "onnxruntime")
 """What two machines must share for their times to be those of one kind."""
@@ -73,8 +73,12 @@ def describe(machine: Machine) -> str:
 
 
 def _op(op: OpTime, all_: Sequence[OpTime], runs: Sequence[int]) -> OpTime:
-    spent = sum(each.seconds * count for each, count in zip(all_, runs, strict=True))
-    return msgspec.structs.replace(op, seconds=spent / sum(runs))
+    def mean(part: Part) -> float:
+        return _mean([(each.as_part(part), n) for each, n in zip(all_, runs, strict=True)])
+
+    one_time = all(each.tail_s is None for each in all_)
+    tail_s = None if one_time else mean("tail")
+    return msgspec.structs.replace(op, seconds=mean("head"), tail_s=tail_s)
 
 
 def _codecs(profiles: Sequence[Profile]) -> tuple[CodecRate, ...]:

@@ -37,14 +37,30 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     numpy: str = ""
 
 
+Part = Literal["head", "tail"]
+"""Which side of a cut: what runs before it, or after."""
+
+
 class OpTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Seconds of one op; the bytes of its weights, and of what it makes where that is known."""
+    """Seconds of one op; the bytes of its weights, and of what it makes where that is known.
+
+    ``tail_s`` is what it takes as part of a tail, where that was found to be another time.
+    """
 
     name: str
     kind: str
     seconds: Seconds
+    tail_s: Seconds | None = None
     weight_bytes: Bytes = 0
     output_bytes: Bytes = 0
+
+    def as_part(self, part: Part) -> float:
+        """Seconds as part of a head or a tail."""
+        return self.seconds if part == "head" or self.tail_s is None else self.tail_s
+
+    def scaled(self, factor: float) -> "OpTime":
+        tail_s = None if self.tail_s is None else self.tail_s / factor
+        return msgspec.structs.replace(self, seconds=self.seconds / factor, tail_s=tail_s)
 
 
 class CodecRate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,7 +154,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             self,
             whole_s=self.whole_s / factor,
             spread_s=(self.spread_s[0] / factor, self.spread_s[1] / factor),
-            ops=tuple(msgspec.structs.replace(op, seconds=op.seconds / factor) for op in self.ops),
+            ops=tuple(op.scaled(factor) for op in self.ops),
             codecs=tuple(rate.scaled(factor) for rate in self.codecs),
             local_s=self.local_s / factor,
             remote_s=self.remote_s / factor,

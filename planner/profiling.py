@@ -8,7 +8,7 @@ profiler say how much there is, and those of a few heads and tails correct the s
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -102,7 +102,8 @@ def profile(
     scale = network_s / (sum(shares.values()) or 1.0)
     times = {name: spent * scale for name, spent in shares.items()}
     cuts = _anchors(model, times, places, turns)
-    times = step_times | corrected(model.graph, times, cuts)
+    heads = step_times | corrected(model.graph, times, cuts, "head")
+    tails = step_times | corrected(model.graph, times, cuts, "tail")
     report("writing every tensor with every codec" if sizes else "running the codecs", 0.7)
     tensors = _all_tensors(model, feeds) | values
     rates = codec_times(tensors)
@@ -130,7 +131,8 @@ def profile(
             OpTime(
                 name=op.name,
                 kind=op.kind,
-                seconds=times[op.name],
+                seconds=heads[op.name],
+                tail_s=tails[op.name] if cuts else None,
                 weight_bytes=weights.get(op.name, 0),
             )
             for op in model.graph.ops
@@ -166,21 +168,32 @@ def _calls(
     model: Model, feeds: Mapping[str, np.ndarray], places: tuple[Place, ...], threads: int
 ) -> dict[_Key, Callable[[], object]]:
     """Running the network whole, and the head and tail of each of *places*."""
-
-    def opened(proto: onnx.ModelProto) -> ort.InferenceSession:
-        return open_session(proto.SerializeToString(), threads=threads, folder=model.folder)
-
-    whole = opened(model.proto)
+    whole = _opened(model, model.proto, threads)
     calls: dict[_Key, Callable[[], object]] = {_WHOLE: partial(whole.run, None, dict(feeds))}
     for at, place in enumerate(places):
-        head, tail = map(opened, model.split(place.tensors))
-        given = {each.name: feeds[each.name] for each in head.get_inputs()}
-        made = [each.name for each in head.get_outputs()]
-        values = dict(feeds) | dict(zip(made, head.run(None, given), strict=True))
-        crossing = {each.name: values[each.name] for each in tail.get_inputs()}
-        calls["head", at] = partial(head.run, None, given)
-        calls["tail", at] = partial(tail.run, None, crossing)
+        head, tail = head_and_tail(model, feeds, place.tensors, threads=threads)
+        calls["head", at], calls["tail", at] = head, tail
     return calls
+
+
+def head_and_tail(
+    model: Model, feeds: Mapping[str, np.ndarray], crossing: Sequence[str], *, threads: int = 1
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """The network's head and tail at *crossing*, each ready to be run on what *feeds* lead to.
+
+    Raises:
+        CutError: *crossing* does not part the network.
+    """
+    head, tail = (_opened(model, part, threads) for part in model.split(crossing))
+    given = {each.name: feeds[each.name] for each in head.get_inputs()}
+    made = [each.name for each in head.get_outputs()]
+    values = dict(feeds) | dict(zip(made, head.run(None, given), strict=True))
+    handed = {each.name: values[each.name] for each in tail.get_inputs()}
+    return partial(head.run, None, given), partial(tail.run, None, handed)
+
+
+def _opened(model: Model, part: onnx.ModelProto, threads: int) -> ort.InferenceSession:
+    return open_session(part.SerializeToString(), threads=threads, folder=model.folder)
 
 
 def _turns(

@@ -86,7 +86,12 @@ def plan_tiers(
         for hop in range(len(links))
     ]
     seconds = [
-        op_seconds(model.graph, profile, f"the profile of tier {name}")
+        op_seconds(
+            model.graph,
+            profile,
+            f"the profile of tier {name}",
+            "tail" if profile is tiers[-1] else "head",
+        )
         for name, profile in profiles.items()
     ]
     raw = {size.name: size.raw_bytes for profile in tiers for size in profile.tensors}

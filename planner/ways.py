@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from planner.errors import PlannerError
 from planner.graph import Graph
 from planner.model import Model
-from planner.profiles import CodecRate, Profile, TensorSize
+from planner.profiles import CodecRate, Part, Profile, TensorSize
 from planner.solve.problem import Way
 
 _FREE = CodecRate(
@@ -33,13 +33,15 @@ def check_profile(model: Model, profile: Profile, whose: str) -> None:
         )
 
 
-def op_seconds(graph: Graph, profile: Profile, whose: str) -> tuple[float, ...]:
-    """Seconds of each op, in the graph's order.
+def op_seconds(
+    graph: Graph, profile: Profile, whose: str, part: Part = "head"
+) -> tuple[float, ...]:
+    """Seconds of each op as part of a head, or of a tail, in the graph's order.
 
     Raises:
         PlannerError: the profile lacks one; *whose* names the profile.
     """
-    times = {op.name: op.seconds for op in profile.ops}
+    times = {op.name: op.as_part(part) for op in profile.ops}
     missing = [op.name for op in graph.ops if op.name not in times]
     if missing:
         raise PlannerError(

@@ -37,6 +37,9 @@ _ZSTD_LEVEL = 1  # level 3 gains nothing on activations
 _MAX_SIDE: Mapping[Kind, int] = MappingProxyType({"jpeg": 65_500, "webp": 16_383})
 """What the formats, or their libraries, can hold."""
 
+_WEBP_HEAD = 30
+"""Bytes of a lossy file up to and with its size."""
+
 _CHANNELS: Mapping[Kind, tuple[int, ...]] = MappingProxyType({"jpeg": (1, 3), "webp": (3,)})
 _FILES = MappingProxyType({"jpeg": JpegImageFile, "webp": WebPImageFile})
 _SPELT: Mapping[Kind, str] = MappingProxyType({"jpeg": "JPEG", "webp": "WebP"})
@@ -232,6 +235,8 @@ def _from_image(kind: Kind, data: Buffer, shape: Sequence[int]) -> Array:
     height, width, channels = size
     if height * width * channels > MAX_EXPANDED_BYTES:
         raise WireError(f"an image of shape {list(shape)} is too large: send it in smaller tiles")
+    if kind == "webp":
+        _check_webp(data, width, height)
     try:
         # not Image.open, which would try other formats and warn about sizes we check here
         with _FILES[kind](io.BytesIO(data)) as image:
@@ -244,3 +249,21 @@ def _from_image(kind: Kind, data: Buffer, shape: Sequence[int]) -> Array:
             return np.asarray(image).reshape(shape)
     except (OSError, SyntaxError, ValueError) as error:
         raise WireError(f"{_SPELT[kind]} contents cannot be read: {error}") from error
+
+
+def _check_webp(data: Buffer, width: int, height: int) -> None:
+    """Refuse all but the plain lossy files that :func:`encode` writes, and other sizes.
+
+    Pillow's reader makes room for what a file claims, with all its frames, as soon as it opens it.
+    The header's layout is that of RFC 9649, sections 2.5 and 9.1 of RFC 6386.
+    """
+    head = bytes(memoryview(data)[:_WEBP_HEAD])
+    plain = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8 "
+    if len(head) < _WEBP_HEAD or not plain:
+        raise WireError("WebP contents cannot be read: send a plain lossy file, with no alpha")
+    across, down = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    if (across, down) != (width, height):
+        raise WireError(
+            f"the WebP holds {down} x {across} pixels, but the tensor's shape is "
+            f"{[height, width, 3]}: send the shape of the image"
+        )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed import models
-from testbed.bench import regret, streams
+from testbed.bench import prediction, regret, streams
 from testbed.bench.exactness import Exactness
 from testbed.bench.exactness import run as run_exactness
 from testbed.bench.survey import BIG, Survey
@@ -17,7 +17,7 @@ from testbed.bench.survey import run as run_survey
 from testbed.bench.targets import Target, at_most, show_targets
 
 CASES = 2000
-Section = Literal["exactness", "planning", "regret", "streams"]
+Section = Literal["exactness", "planning", "prediction", "regret", "streams"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 _COLUMNS = 140
 
@@ -27,6 +27,7 @@ class PlannerBench(msgspec.Struct, frozen=True, kw_only=True):
 
     exactness: tuple[Exactness, ...] = ()
     survey: Survey | None = None
+    predicted: prediction.Prediction | None = None
     chosen: regret.Regret | None = None
     flown: streams.Streams | None = None
     targets: tuple[Target, ...] = ()
@@ -52,12 +53,23 @@ def bench_planner(
     names = named or [name for name in models.names() if models.missing(name) is None]
     exact = run_exactness(cases, say) if "exactness" in sections else ()
     seen = run_survey(names, say) if "planning" in sections else None
+    told = (
+        prediction.run(names=named or prediction.MODELS, say=say)
+        if "prediction" in sections
+        else None
+    )
     chosen = regret.run(names=named or regret.MODELS, say=say) if "regret" in sections else None
     flown = streams.run(names=named or streams.MODELS, say=say) if "streams" in sections else None
     targets = [*_exact(exact), *(_planned(seen) if seen else ())]
+    targets += told.targets if told else ()
     targets += [*(chosen.targets if chosen else ()), *(flown.targets if flown else ())]
     return PlannerBench(
-        exactness=exact, survey=seen, chosen=chosen, flown=flown, targets=tuple(targets)
+        exactness=exact,
+        survey=seen,
+        predicted=told,
+        chosen=chosen,
+        flown=flown,
+        targets=tuple(targets),
     )
 
 
@@ -74,6 +86,8 @@ def show(result: PlannerBench) -> None:
     if result.survey is not None:
         console.print(_planning(result.survey))
         console.print(_answers(result.survey))
+    if result.predicted is not None:
+        console.print(prediction.show(result.predicted))
     if result.chosen is not None:
         console.print(regret.show(result.chosen))
         for reason in result.chosen.skipped:

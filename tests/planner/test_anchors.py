@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from planner.anchors import MOST, corrected, expected_s, to_run
 from planner.graph import Graph, Op, TensorInfo
-from planner.profiles import Anchor
+from planner.profiles import Anchor, Part
 
 
 def a_chain(ops: int) -> Graph:
@@ -56,31 +56,34 @@ def test_a_model_too_small_to_cut_has_no_anchors() -> None:
     assert to_run(a_chain(5), dict.fromkeys((f"op{at}" for at in range(5)), 0.0)) == ()
 
 
-def test_what_lies_before_an_anchor_takes_what_its_head_took_of_both() -> None:
+def test_heads_take_what_a_head_took_and_tails_what_a_tail_did() -> None:
     graph = a_chain(10)
     times = {op.name: 1.0 for op in graph.ops}
-    found = corrected(graph, times, [an_anchor(5.0, 5.0, 6.6, 4.4)])  # 60 % of 11 s, not 50 %
-    assert sum(found[f"op{at}"] for at in range(5)) == pytest.approx(6.0)
-    assert sum(found.values()) == pytest.approx(10.0)
-    assert found["op0"] == pytest.approx(1.2)
-    assert found["op9"] == pytest.approx(0.8)
+    anchor = an_anchor(5.0, 5.0, 6.0, 3.0)
+    heads = corrected(graph, times, [anchor], "head")
+    assert sum(heads[f"op{at}"] for at in range(5)) == pytest.approx(6.0)
+    assert heads["op0"] == pytest.approx(1.2)
+    tails = corrected(graph, times, [anchor], "tail")
+    assert sum(tails[f"op{at}"] for at in range(5, 10)) == pytest.approx(3.0)
+    assert tails["op9"] == pytest.approx(0.6)
+    assert sum(heads.values()) == pytest.approx(sum(tails.values())) == pytest.approx(10.0)
 
 
 def test_an_anchor_that_contradicts_the_one_before_is_left_out() -> None:
     graph = a_chain(10)
     times = {op.name: 1.0 for op in graph.ops}
-    sane = an_anchor(5.0, 5.0, 6.0, 4.0)
-    assert corrected(graph, times, [sane, an_anchor(7.0, 3.0, 5.0, 5.0)]) == corrected(
-        graph, times, [sane]
-    )
+    sane, odd = an_anchor(5.0, 5.0, 6.0, 4.0), an_anchor(7.0, 3.0, 5.0, 5.0)
+    for part in ("head", "tail"):
+        assert corrected(graph, times, [sane, odd], part) == corrected(graph, times, [sane], part)
 
 
+@pytest.mark.parametrize("part", ["head", "tail"])
 @given(
     times=st.lists(st.floats(0, 10), min_size=2, max_size=30).filter(lambda each: sum(each) > 0.1),
     cuts=st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10)), max_size=4),
 )
 def test_times_stay_sane_and_add_up_whatever_the_anchors_say(
-    times: list[float], cuts: list[tuple[float, float]]
+    part: Part, times: list[float], cuts: list[tuple[float, float]]
 ) -> None:
     graph = a_chain(len(times))
     seconds = {f"op{at}": spent for at, spent in enumerate(times)}
@@ -89,7 +92,7 @@ def test_times_stay_sane_and_add_up_whatever_the_anchors_say(
         an_anchor(total * (at + 1) / 5, total * (4 - at) / 5, head, tail)
         for at, (head, tail) in enumerate(cuts)
     ]
-    found = corrected(graph, seconds, anchors)
+    found = corrected(graph, seconds, anchors, part)
     assert sum(found.values()) == pytest.approx(total)
     for name, spent in seconds.items():
         assert spent / MOST**2 - 1e-9 <= found[name] <= spent * MOST**2 + 1e-9

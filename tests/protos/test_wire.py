@@ -196,15 +196,15 @@ def test_typed_contents_cannot_be_coded() -> None:
             {"codec": "zip"},
             (
                 "tensor 'x': codec 'zip' is unknown: use raw, fp16 or int8, each with or without "
-                "+zstd, or jpeg:90"
+                "+zstd, jpeg:90 or webp:75"
             ),
         ),
         (
             {"codec": "jpeg:90"},
             (
                 "tensor 'x': codec jpeg:90 does not suit FP32 of shape [1, 2]: use raw "
-                "(fp16 and int8 take FP32; jpeg takes UINT8 images, height x width x 3, or grey; webp "
-                "those with 3)"
+                "(fp16 and int8 take FP32; jpeg takes UINT8 images, height x width x 3, or grey; "
+                "webp those with 3)"
             ),
         ),
         (

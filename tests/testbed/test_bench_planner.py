@@ -30,6 +30,21 @@ def test_a_real_model_is_planned_beside_networkx_and_the_fields_methods(
     assert "Neurosurgeon" in capsys.readouterr().out
 
 
+def test_pieces_of_a_real_model_are_predicted_beside_two_baselines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = bench_planner(sections=("prediction",), names=("ppocr_cls",), say=lambda _: None)
+    assert result.predicted is not None
+    assert [row.speed for row in result.predicted.rows] == [1.0, 0.25, 0.1]
+    for row in result.predicted.rows:
+        assert row.cuts >= 8  # 14, less those that were anchors
+        assert 0 <= row.error <= row.worst
+        assert row.by_work is not None
+        assert row.by_work > row.unanchored / 10
+    show(result)
+    assert "ppocr_cls" in capsys.readouterr().out
+
+
 def test_a_target_says_whether_it_is_met() -> None:
     assert (at_most("slowest", 3.0, 50, "ms").met, at_most("slowest", 51, 50, "ms").met) == (
         True,
