@@ -167,11 +167,16 @@ class Costs:
 
 def plain_world(link: Link, device: Profile) -> World:
     """Only a link and what the profile knows: an idle cloud, no power figures, the list price."""
+    return idle_world(link, local_s=device.local_s, remote_s=device.remote_s)
+
+
+def idle_world(link: Link, *, local_s: float = 0.0, remote_s: float = 0.0) -> World:
+    """The same where no profile is at hand."""
     return World(
         link=link,
         load=Load(),
-        local_s=device.local_s,
-        remote_s=device.remote_s,
+        local_s=local_s,
+        remote_s=remote_s,
         busy_w=None,
         radio=None,
         tariff=LAMBDA_1_GB,

@@ -53,6 +53,8 @@ def _facts(document: PlanDocument) -> Iterator[RenderableType]:
         value = words.show_value(value_of(document, other), document.objective)
         yield _fact("runner-up", f"{other.id}, {value}")
     yield _fact("stays best", words.stays_best(document))
+    if text := words.table_in_words(document):
+        yield _fact("plan table", text)
     for limit in document.limits:
         yield _fact("limit", limit)
     if text := words.mixture_in_words(document):

@@ -227,8 +227,10 @@ def _solve(costs: Costs, objective: Name, limits: tuple[Limit, ...]) -> Found:
         choice = choose(problem, goal.at(up_bps), limits)
         if choice is None:
             raise none_left(problem, goal.at(up_bps), limits)
-        table = line_table(problem, goal, limits, up_bps)
-        return Found(limits=limits, choice=choice, table=table, mixture=None)
+        drawn = line_table(problem, goal, limits, up_bps)
+        return Found(
+            limits=limits, choice=choice, table=drawn.rows, table_gap=drawn.gap, mixture=None
+        )
     stages = world.stages(up_bps)
     choice = choose_slowest(problem, stages, limits)
     if choice is None:

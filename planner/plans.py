@@ -154,6 +154,8 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     ``gain`` is the better of the device alone and the cloud alone over the choice (1.3: it takes
     1.3 times as long, as much energy, as much money); ``limits`` say what the plan had to keep to.
+    Nowhere on the table is another plan better by more than the share ``table_gap``: 0 where it
+    names every best plan.
     """
 
     schema: Literal["isthmus.plan/1"]
@@ -168,6 +170,7 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     baselines: tuple[str, ...]
     table: tuple[Range, ...]
     reason: str
+    table_gap: Seconds = 0.0
     gain: Seconds = 1.0
     limits: tuple[str, ...] = ()
     load: Load = Load()

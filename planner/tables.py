@@ -19,8 +19,23 @@ PROBES_BPS = tuple(mbps * 1e6 / 8 for mbps in (0.1, 0.3, 1, 3, 10, 30, 100, 300)
 
 _NARROW = 1.0001
 
+MOST_CUTS = 32
+"""So many cuts at most for one table: more than any real model needed. A graph can have hundreds of
+plans that each are best somewhere, by less than anyone can measure."""
+
 Row = tuple[float, float, Chosen]
 """From and to (bytes per second), and the best between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineTable:
+    """The rows in order of bandwidth; nowhere is another plan better by more than *gap*.
+
+    The gap is a share of the objective, and 0 where every best plan is in the table.
+    """
+
+    rows: tuple[Row, ...]
+    gap: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +46,18 @@ class _Line:
 
 
 def line_table(
-    problem: Problem, goal: Objective, limits: Sequence[Limit], up_bps: float
-) -> tuple[Row, ...]:
+    problem: Problem,
+    goal: Objective,
+    limits: Sequence[Limit],
+    up_bps: float,
+    *,
+    most: int = MOST_CUTS,
+) -> LineTable:
     """Every best plan over all bandwidths, exactly, in order of bandwidth.
 
     A plan costs a fixed part and a part in proportion to one over the bandwidth, whatever the
     objective. Limits are held at the link's own figures, so that the same plans are allowed
-    everywhere.
+    everywhere. After *most* cuts the table is left as it is, with its gap.
     """
 
     def best(pace: float) -> _Line:
@@ -47,8 +67,9 @@ def line_table(
         return _Line(chosen, goal.fixed.of(chosen), goal.pace.of(chosen))
 
     low, high = _ends(up_bps)
-    stretches = frontier(best, 1 / high, 1 / low)
-    return tuple((1 / each.high, 1 / each.low, each.line.chosen) for each in reversed(stretches))
+    found = frontier(best, (1 / high, 1 / low), through=1 / up_bps, most=most)
+    rows = ((1 / each.high, 1 / each.low, each.line.chosen) for each in reversed(found.stretches))
+    return LineTable(tuple(rows), found.gap)
 
 
 def stage_table(

@@ -104,6 +104,17 @@ def stays_best(document: PlanDocument) -> str:
     return f"from {show_rate(found.from_bps)} to {show_rate(found.to_bps)}"
 
 
+def table_in_words(document: PlanDocument) -> str:
+    """What the plan table leaves out; empty where it names every best plan."""
+    if not document.table_gap:
+        return ""
+    share = f"{document.table_gap:.2%}" if document.table_gap >= 1e-4 else "0.01%"
+    return (
+        f"it names the {len({each.plan for each in document.table})} plans that matter most; no "
+        f"other is better at any bandwidth by more than {share}"
+    )
+
+
 def better_side(document: PlanDocument) -> Plan | None:
     """The better of device alone and cloud alone that the choice is measured against."""
     single = [p for p in document.plans if p.kind != "split" and not p.refused]

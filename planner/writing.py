@@ -34,6 +34,7 @@ class Found:
     choice: Choice
     table: tuple[Row, ...]
     mixture: throughput.Mixture | None
+    table_gap: float = 0.0
 
     @property
     def every(self) -> list[Chosen]:
@@ -108,6 +109,7 @@ def write(
         plans=tuple(every),
         baselines=tuple(plan.id for plan in others),
         table=table,
+        table_gap=found.table_gap,
         reason=reason_for(
             chosen, every, value, objective=objective, unit=UNITS[objective], mixture=mixture
         ),

@@ -195,6 +195,8 @@ def _tables(document: PlanDocument) -> Iterable[Markup]:
     )
     yield plans_table(document)
     yield element("h2", "The best plan by bandwidth")
+    if text := words.table_in_words(document):
+        yield element("p", f"The table leaves some plans out: {text}.")
     yield ranges_table(document)
 
 

@@ -116,7 +116,7 @@ def _planned(seen: Survey) -> list[Target]:
     return [
         at_most("slowest cut of a real model", max(row.cut_ms for row in rows), 50, "ms"),
         at_most("cut of 10,000 ops", max(big), 1000, "ms"),
-        at_most("table over one cut", max(tables), 20, "x"),
+        at_most("table over one cut of a real model", max(tables), 20, "x"),
         at_most("looking a plan up", max(lookups), 20, "us"),
         at_most("models where networkx finds another value", 0 if seen.same_as_networkx else 1, 0),
         at_most("plan over the best of the field's methods", 1 / min(ratios), 1.0001, "x"),

@@ -10,7 +10,7 @@ from statistics import median
 import msgspec
 import numpy as np
 
-from planner.costs import Costs
+from planner.costs import Costs, idle_world
 from planner.graph import Graph, Op, TensorInfo
 from planner.limits import choose
 from planner.links import NAMED
@@ -20,9 +20,10 @@ from planner.plans import PlanDocument
 from planner.profiles import Profile
 from planner.profiling import profile
 from planner.solve.mincut import min_cut
+from planner.solve.problem import Problem, Way
 from planner.tables import line_table
 from testbed.bench import methods
-from testbed.bench.reference import by_networkx, random_prices
+from testbed.bench.reference import by_networkx
 from testbed.bench.subjects import subject
 
 DEVICE_SPEED = 0.1
@@ -172,14 +173,28 @@ def _big() -> Planning:
     }
     answers = (f"t{BIG_OPS - 1}",)
     graph = Graph(ops=tuple(ops), tensors=tensors, sources=("x",), answers=answers)
-    prices = random_prices(rng, graph)
-    cut = _median_s(lambda: min_cut(graph, prices), repeats=3)
+    problem = Problem(
+        graph=graph,
+        device_s=tuple(rng.uniform(0, 1e-3) for _ in ops),
+        cloud_s=tuple(rng.uniform(0, 1e-4) for _ in ops),
+        ways={
+            name: (Way(codec="raw", nbytes=rng.randint(1000, 1_000_000), encode_s=0, decode_s=0),)
+            for name in graph.consumers
+        },
+        answer_bytes=dict.fromkeys(answers, 1000),
+        weight_bytes=(0,) * BIG_OPS,
+        live_bytes=(0,) * BIG_OPS,
+    )
+    link = NAMED["LTE"]
+    goal = idle_world(link).latency()
+    cut = _median_s(lambda: choose(problem, goal.at(link.up_bps), ()), repeats=3)
+    table = _median_s(lambda: line_table(problem, goal, (), link.up_bps), repeats=1)
     return Planning(
         model=BIG,
         ops=BIG_OPS,
         cut_ms=round(cut * 1e3, 1),
-        table_ms=None,
-        table_over_cut=None,
+        table_ms=round(table * 1e3, 1),
+        table_over_cut=round(table / cut, 1),
         lookup_us=None,
         networkx_ms=None,
         networkx_over_cut=None,
