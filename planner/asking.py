@@ -56,6 +56,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="measurements of DATA from before; new ones are added to it")  # fmt: skip
     add("--cascade", type=Path, metavar="SMALL.onnx",
         help="a small model that may answer on the device where it is confident")  # fmt: skip
+    add("--cascade-output", metavar="TENSOR",
+        help="in its place, an answer of the model itself that is made before the cut")  # fmt: skip
     add("--cascade-steps", type=Path, metavar="STEPS.json", help="the small model's steps")
     add("--cloud-load", type=Path, metavar="LOAD.json",
         help="queue and cold starts: `isthmus functions load NAME -o LOAD.json`")  # fmt: skip
@@ -129,7 +131,7 @@ def answer(asked: Question, args: argparse.Namespace) -> "PlanDocument":
     from planner.planning import plan
 
     document = plan(asked.model, asked.device, asked.cloud, asked.link, **asked.parts)
-    if args.cascade is not None:
+    if args.cascade is not None or args.cascade_output is not None:
         document = _with_cascade(document, asked, args)
     if asked.evaluation is not None and args.fidelity is not None:
         write_fidelity(asked.evaluation.document(), args.fidelity)
@@ -217,7 +219,7 @@ def _power(args: argparse.Namespace) -> Any:  # noqa: ANN401  Power, imported la
 
 def _evaluation(args: argparse.Namespace, model: "Model", say: Say) -> "Evaluation | None":
     if args.evaluate is None:
-        if args.fidelity is not None or args.cascade is not None:
+        if any((args.fidelity, args.cascade, args.cascade_output)):
             raise PlannerError("--fidelity and --cascade need data: give --evaluate DATA")
         return None
     from planner.dataset import read_dataset
@@ -239,22 +241,31 @@ def _with_cascade(
     from planner.cascade.measuring import measure_cascade
     from planner.model import read
 
+    if args.cascade is not None and args.cascade_output is not None:
+        raise PlannerError("--cascade and --cascade-output are two ways to one thing: give one")
     assert asked.evaluation is not None
-    small = read(args.cascade, steps=args.cascade_steps)
-    plan = document.plan(document.choice)
-    crossing = tuple((each.tensor, each.codec) for each in plan.crossing)
-    run = measure_cascade(asked.evaluation, small, crossing=crossing, report=asked.say)
-    link = document.link
-    rest = Rest(
-        plan=plan.id,
-        seconds=plan.total_s(link.up_bps, link.rtt_s, link.down_bps),
-        upload_bytes=plan.upload_bytes,
+    plan, link = document.plan(document.choice), document.link
+    run = measure_cascade(
+        asked.evaluation,
+        None if args.cascade is None else read(args.cascade, steps=args.cascade_steps),
+        early=args.cascade_output,
+        crossing=tuple((each.tensor, each.codec) for each in plan.crossing),
+        report=asked.say,
     )
     # The small model was timed here: the device is as much slower as it is on the large one.
     slower = asked.device.whole_s / max(asked.cloud.whole_s, 1e-9)
+    small = replace(run.small, seconds=run.small.seconds * slower)
+    alone_s = plan.total_s(link.up_bps, link.rtt_s, link.down_bps)
+    done_s = 0.0 if args.cascade_output is None else small.seconds
+    rest = Rest(
+        plan=plan.id,
+        seconds=max(alone_s - done_s, 0.0),
+        upload_bytes=plan.upload_bytes,
+        alone_s=alone_s,
+    )
     found = choose(
         run.measured,
-        replace(run.small, seconds=run.small.seconds * slower),
+        small,
         rest,
         accuracy_drop=asked.parts["accuracy_drop"],
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from planner.plans import Mixture, Plan
 from planner.steps import SOURCE
+from planner.words import show_bytes
 
 _TAKES = {"latency": "take", "energy": "draw", "cost": "cost", "throughput": "take per frame"}
 
@@ -36,7 +37,7 @@ def reason_for(
         against = f"; {other.id} would {verb} {value[other.id] / mine:.2f}x as much"
     if choice.kind == "split":
         names = ", ".join(c.tensor for c in choice.crossing)
-        text = f"split: {choice.upload_bytes / 1e3:.0f} kB cross at {names}{against}"
+        text = f"split: {show_bytes(choice.upload_bytes)} cross at {names}{against}"
     else:
         text = _whole(choice, every, value, unit=unit) + against + _no_split(choice, every, value)
     if mixture is not None and len(mixture.shares) > 1:
@@ -55,7 +56,7 @@ def _whole(choice: Plan, every: Sequence[Plan], value: Mapping[str, float], *, u
     names = ", ".join(c.tensor for c in choice.crossing)
     what = "the message as it came" if names == SOURCE else names
     return (
-        f"do not split: {what} ({choice.upload_bytes / 1e3:.0f} kB) is in the cloud sooner than "
+        f"do not split: {what} ({show_bytes(choice.upload_bytes)}) is in the cloud sooner than "
         f"the device could do more ({mine})"
     )
 

@@ -28,7 +28,7 @@ from planner.model import Model
 from planner.narrow import Place, places, silhouette
 from planner.profiles import Part, Profile
 from planner.profiling import head_and_tail, profile
-from planner.timing import around, typical
+from planner.timing import LEAST_TURNS, around, typical
 from planner.work import work_of
 from testbed.bench.subjects import subject
 from testbed.bench.targets import Target, at_most
@@ -137,7 +137,7 @@ def _rows(name: str, say: Callable[[str], None]) -> list[Row]:
     for speed in SPEEDS:
         say(f"prediction: {len(calls)} pieces of {name} at {speed:g} of this machine")
         slowed = {key: partial(_slowed, call, speed) for key, call in calls.items()}
-        turns = list(around(slowed, turns=TURNS, most_s=MOST_S))
+        turns = list(around(slowed, turns=TURNS if speed == 1 else LEAST_TURNS, most_s=MOST_S))
         measured, first, second = (_typical(part) for part in (turns, turns[::2], turns[1::2]))
         errors = {way: _off(*times, measured, speed) for way, times in ways.items()}
         rows.append(

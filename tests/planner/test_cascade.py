@@ -1,5 +1,8 @@
 """When may the small model answer: the threshold, and what is said of it."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +36,8 @@ from planner.dataset import Dataset, read_dataset
 from planner.errors import PlannerError
 from planner.fidelity import Evaluation
 from planner.model import Model, read
+from planner.profiles import write_profile
+from planner.profiling import profile
 
 SMALL = Small(name="little", digest="0" * 64, answer="y", score="softmax", seconds=0.010)
 REST = Rest(plan="cut at t", seconds=0.100, upload_bytes=50_000)
@@ -359,3 +364,53 @@ def test_on_real_digits_a_tiny_network_answers_most_of_them(tmp_path: Path) -> N
     assert chosen.accuracy > 0.9
     assert chosen.drop <= 0.02 < chosen.drop_high < 0.06
     assert chosen.expected_latency_s < 0.06
+
+
+def isthmus(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "isthmus", *map(str, words)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> list[str | Path]:
+    """``isthmus plan`` on a model with an early output, a profile, a WiFi link and 40 samples."""
+    large = a_model(tmp_path, "large", np.eye(2), early=True)
+    made = {"x": np.array([[1.0, 2.0]], np.float32)}
+    profile_ = msgspec.structs.replace(profile(large, made, runs=5), local_s=0.0)
+    write_profile(profile_, tmp_path / "p.json")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", x=rng.uniform(0, 9, (40, 2)).astype("f4"))
+    both = ("--device", tmp_path / "p.json", "--cloud", tmp_path / "p.json")
+    return [
+        "plan", tmp_path / "large.onnx", *both, "--link", "WiFi",
+        "--evaluate", tmp_path / "data.npz",
+    ]  # fmt: skip
+
+
+def test_an_early_output_is_asked_for_by_its_name(asked: list[str | Path]) -> None:
+    done = isthmus(*asked, "--cascade-output", "t", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["cascade"]
+    assert found["small"] == "large" if found else "no cascade: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--cascade", "l.onnx", "--cascade-output", "t"), "give one"),
+        (("--cascade-output", "nothing"), "'nothing' is no early answer of large"),
+    ],
+)
+def test_a_cascade_that_cannot_be_is_refused(
+    asked: list[str | Path], words: tuple[str, ...], sentence: str
+) -> None:
+    done = isthmus(*asked, *words)
+    assert done.returncode == 2
+    assert sentence in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cascade_without_data_is_refused(asked: list[str | Path]) -> None:
+    done = isthmus(*asked[: asked.index("--evaluate")], "--cascade-output", "t")
+    assert done.returncode == 2
+    assert "give --evaluate DATA" in done.stderr
