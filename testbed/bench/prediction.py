@@ -12,7 +12,7 @@ be told.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -128,8 +128,7 @@ def _rows(name: str, say: Callable[[str], None]) -> list[Row]:
     if (work := work_of(model)) is not None:
         shared = [products * sum(bare) / sum(work) for products in work]
         ways["work"] = (shared, shared)
-    anchored = {anchor.crossing for anchor in ours.anchors}
-    found = [p for p in spread_places(model, bare, CUTS) if p.tensors not in anchored]
+    found = spread_places(model, bare, CUTS, without={each.crossing for each in ours.anchors})
     calls: dict[_Piece, Callable[[], object]] = {}
     for place in found:
         calls["head", place], calls["tail", place] = head_and_tail(model, feeds, place.tensors)
@@ -183,8 +182,16 @@ def _unanchored(model: Model, measured: Profile) -> list[float]:
     return list(np.diff(bare))
 
 
-def spread_places(model: Model, seconds: Sequence[float], most: int) -> list[Place]:
+def spread_places(
+    model: Model,
+    seconds: Sequence[float],
+    most: int,
+    *,
+    without: Collection[tuple[str, ...]] = (),
+) -> list[Place]:
     """Cuts all over the network: in each of *most* equal stretches of time the narrowest.
+
+    Those *without* are left out.
 
     Where an op is longer than a stretch there are fewer, and more of the shorter stretches' next
     narrowest take their place.
@@ -192,6 +199,8 @@ def spread_places(model: Model, seconds: Sequence[float], most: int) -> list[Pla
     before = [0.0, *accumulate(seconds)]
     bins: dict[int, list[Place]] = {}
     for place in _all_places(model):
+        if place.tensors in without:
+            continue
         bins.setdefault(int(most * before[place.after] / before[-1]), []).append(place)
     for stretch in bins.values():
         stretch.sort(key=lambda place: place.nbytes)

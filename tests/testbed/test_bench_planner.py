@@ -37,7 +37,7 @@ def test_pieces_of_a_real_model_are_predicted_beside_two_baselines(
     assert result.predicted is not None
     assert [row.speed for row in result.predicted.rows] == [1.0, 0.25, 0.1]
     for row in result.predicted.rows:
-        assert row.cuts >= 8  # 14, less those that were anchors
+        assert row.cuts == 14
         assert 0 <= row.error <= row.worst
         assert row.by_work is not None
         assert row.by_work > row.unanchored / 10
