@@ -25,7 +25,10 @@ TARGETS = (0.05, 0.15, 0.35, 0.6, 0.85)
 that send the most and yet often pay."""
 
 NEAR = 0.06
-"""How far from its target a cut may lie."""
+"""Within this of its target a cut is chosen by its bytes; where there is none, the nearest is."""
+
+EDGE = 0.02
+"""No anchor has less than this share of the time on one side: it would tell of nothing else."""
 
 MOST = 2.5
 """No stretch between two anchors is corrected by more than this: then one was disturbed."""
@@ -33,6 +36,8 @@ MOST = 2.5
 
 def to_run(graph: Graph, seconds: Mapping[str, float]) -> tuple[Place, ...]:
     """The cuts to run as anchors: near each target the one that fewest bytes cross.
+
+    Where nothing is near, as in a model of which one op takes half the time, the nearest there is.
 
     Args:
         graph: the model's; a cut lies along its order.
@@ -43,12 +48,19 @@ def to_run(graph: Graph, seconds: Mapping[str, float]) -> tuple[Place, ...]:
     if not before[-1]:
         return ()
     network = [at for at, op in enumerate(graph.ops) if not op.is_step]
-    inside = [at for at in range(network[0] + 1, network[-1] + 1) if sizes[at] is not None]
+    shares = {
+        at: before[at] / before[-1]
+        for at in range(network[0] + 1, network[-1] + 1)
+        if sizes[at] is not None and EDGE <= before[at] / before[-1] <= 1 - EDGE
+    }
     wanted = set()
     for target in TARGETS:
-        near = [at for at in inside if abs(before[at] / before[-1] - target) <= NEAR + 1e-9]
+        off = {at: abs(share - target) for at, share in shares.items()}
+        near = [at for at in off if off[at] <= NEAR + 1e-9]
         if near:
-            wanted.add(min(near, key=lambda at: (sizes[at], abs(before[at] - target * before[-1]))))
+            wanted.add(min(near, key=lambda at: (sizes[at], off[at])))
+        elif off:
+            wanted.add(min(off, key=lambda at: off[at]))
     found = (within_network(graph, place) for place in places(graph, sizes, wanted))
     return tuple(
         place

@@ -44,6 +44,9 @@ FRAMES, LIMIT_S = 60, 7.0
 MIXED_LIMIT = 1.5
 """A mixture runs this much longer: its rare way must have come by a few times."""
 
+COUNTED = 25
+"""At least so many frames of a mixture are waited for after the pipe is full."""
+
 SMALLEST_SHARE = 0.005
 
 DATA: dict[str, Callable[[Path, int], object]] = {
@@ -246,13 +249,15 @@ def _cell(
         crossing = sum(each.share for each in shares if question.way(each.way).crossing)
         places = in_flight(expected * crossing, link.rtt_s)
         mixed = MIXED_LIMIT if len(shares) > 1 else 1.0
+        # Until as many answers are back as may be under way: before that some are missing.
+        fill = min(math.ceil(places / crossing), frames) if crossing else 1
+        slow_s = (fill + COUNTED) / expected if len(shares) > 1 else 0.0
         return rig.stream(
             shares,
             in_flight=places,
-            # Until as many answers are back as may be under way: before that some are missing.
-            fill=min(math.ceil(places / crossing), frames) if crossing else 1,
+            fill=fill,
             frames=frames * len(shares),
-            limit_s=limit_s * mixed,
+            limit_s=max(limit_s * mixed, slow_s),
         ).fps
 
     def alone(way: Plan) -> float:

@@ -50,6 +50,12 @@ def test_the_cuts_to_run_lie_near_their_targets_and_are_the_narrowest_there() ->
     assert expected_s(graph, times, found[0]) == (11.0, 89.0)
 
 
+def test_where_one_op_takes_most_of_the_time_the_nearest_cuts_to_it_are_run() -> None:
+    graph = a_chain(20)
+    times = {op.name: 80.0 if op.name == "op9" else 1.0 for op in graph.ops}
+    assert {9, 10} <= {place.after for place in to_run(graph, times)}
+
+
 def test_a_model_too_small_to_cut_has_no_anchors() -> None:
     graph = a_chain(1)
     assert to_run(graph, {"op0": 1.0}) == ()
