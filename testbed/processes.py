@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 import psutil
@@ -148,10 +148,15 @@ class Child:
         return f": {line}" if line else f"; its log {self.log_path} is empty"
 
 
+def _exit(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
 class Processes:
     """The processes of one run; as a context manager it leaves none behind.
 
-    Logs and ready files go into *folder*. Safe to use from several threads.
+    Not after SIGTERM either: where the program has no handler of its own, that ends it as an exit
+    with status 143 does. Logs and ready files go into *folder*. Safe to use from several threads.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -159,8 +164,13 @@ class Processes:
         self._mark = uuid.uuid4().hex
         self._children: list[Child] = []
         self._lock = threading.Lock()
+        self._caught = False
 
     def __enter__(self) -> Self:
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _exit)
+            self._caught = True
         return self
 
     def __exit__(
@@ -169,6 +179,8 @@ class Processes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._caught:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.stop()
         for leftover in self.left_running():
             log.warning("killed a leftover: pid=%d command=%s", leftover.pid, leftover.command)

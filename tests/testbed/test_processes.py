@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from testbed.errors import NotInstalled, ProcessDied
@@ -118,3 +121,25 @@ def test_a_ready_file_holds_the_pid_and_replaces_the_one_before(tmp_path: Path) 
     write_ready(path, {"address": "127.0.0.1:8001"})
     assert path.read_text() == f'{{"pid": {os.getpid()}, "address": "127.0.0.1:8001"}}\n'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    """SIGTERM to the program that started them, as `timeout` or a service manager sends it."""
+    program = f"""
+import pathlib, sys, time
+from testbed.processes import Processes
+folder = pathlib.Path({str(tmp_path)!r})
+with Processes(folder) as processes:
+    child = processes.start("it", [sys.executable, "-c", "import time; time.sleep(600)"])
+    (folder / "pid").write_text(str(child.pid))
+    time.sleep(600)
+"""
+    run = subprocess.Popen([sys.executable, "-c", program])
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline, "the child was not started"
+        time.sleep(0.05)
+    pid = int((tmp_path / "pid").read_text())
+    run.terminate()
+    assert run.wait(30) == 143
+    assert not psutil.pid_exists(pid)
