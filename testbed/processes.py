@@ -128,7 +128,11 @@ class Child:
             time.sleep(POLL_S)
         if alive := self._signal(signal.SIGKILL):
             log.warning("killed: name=%s pids=%s grace_s=%g", self.name, alive, grace_s)
-        return self._process.wait()
+        code = self._process.wait()
+        deadline_s = time.monotonic() + KILLED_LIMIT_S
+        while self._members() and time.monotonic() < deadline_s:
+            time.sleep(POLL_S)  # a kill is not yet a death on a busy machine
+        return code
 
     def _signal(self, number: signal.Signals) -> list[int]:
         """Signal the group, if it is still ours: the number of one that is gone is used again."""
