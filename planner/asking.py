@@ -218,6 +218,8 @@ def _power(args: argparse.Namespace) -> Any:  # noqa: ANN401  Power, imported la
 
 
 def _evaluation(args: argparse.Namespace, model: "Model", say: Say) -> "Evaluation | None":
+    if args.cascade is not None and args.cascade_output is not None:
+        raise PlannerError("--cascade and --cascade-output are two ways to one thing: give one")
     if args.evaluate is None:
         if any((args.fidelity, args.cascade, args.cascade_output)):
             raise PlannerError("--fidelity and --cascade need data: give --evaluate DATA")
@@ -241,8 +243,6 @@ def _with_cascade(
     from planner.cascade.measuring import measure_cascade
     from planner.model import read
 
-    if args.cascade is not None and args.cascade_output is not None:
-        raise PlannerError("--cascade and --cascade-output are two ways to one thing: give one")
     assert asked.evaluation is not None
     plan, link = document.plan(document.choice), document.link
     run = measure_cascade(

@@ -91,11 +91,12 @@ def profile(
     report("profiling the network", 0.1)
     shares = _shares(model, feeds, threads, runs)
     places = to_run(model.graph, shares) if anchors else ()
-    report("running it whole, and cut" if places else "running it whole", 0.3)
+    running = "running it whole, and cut" if places else "running it whole"
+    report(running, 0.3)
     turns = _turns(
         _calls(model, feeds, places, threads),
         runs,
-        lambda share: report("running it whole, and cut", 0.3 + 0.4 * share),
+        lambda share: report(running, 0.3 + 0.4 * share),
     )
     whole_s = [turn[_WHOLE] for turn in turns]
     network_s = typical(whole_s)
@@ -104,14 +105,15 @@ def profile(
     cuts = _anchors(model, times, places, turns)
     heads = step_times | corrected(model.graph, times, cuts, "head")
     tails = step_times | corrected(model.graph, times, cuts, "tail")
-    report("writing every tensor with every codec" if sizes else "running the codecs", 0.7)
+    coding = "writing every tensor with every codec" if sizes else "running the codecs"
+    report(coding, 0.7)
     tensors = _all_tensors(model, feeds) | values
     rates = codec_times(tensors)
     coded = (
         coded_sizes(
             model.graph,
             tensors,
-            lambda share: report("writing every tensor with every codec", 0.8 + 0.2 * share),
+            lambda share: report(coding, 0.8 + 0.2 * share),
         )
         if sizes
         else ()

@@ -106,3 +106,8 @@ def parse_trace(data: bytes, path: Path | None = None) -> Trace:
     if not times or times[-1] == 0:
         raise LinkError(f"{what} has no packet opportunity after 0 ms: it carries nothing")
     return Trace(tuple(times), path)
+
+
+def write_trace(trace: Trace, path: Path) -> None:
+    """Write *trace* in Mahimahi's format, a millisecond a line."""
+    path.write_text("".join(f"{ms}\n" for ms in trace.opportunities_ms))

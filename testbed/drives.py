@@ -7,7 +7,6 @@ links are better: give a recorded trace wherever one is at hand.
 
 import bisect
 import math
-from pathlib import Path
 from random import Random
 
 from planner.traces import PACKET_BYTES, Trace
@@ -48,8 +47,3 @@ def carried_s(trace: Trace, at_s: float, nbytes: int) -> float:
     last = bisect.bisect_left(times, ms) + math.ceil(nbytes / PACKET_BYTES) - 1
     more, place = divmod(last, len(times))
     return max(0.0, ((rounds + more) * times[-1] + times[place]) / 1e3 - at_s)
-
-
-def write_drive(trace: Trace, path: Path) -> None:
-    """Write *trace* in Mahimahi's format, a millisecond a line."""
-    path.write_text("".join(f"{ms}\n" for ms in trace.opportunities_ms))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner.links import Link
-from planner.traces import PACKET_BYTES, Trace, read_trace
+from planner.traces import PACKET_BYTES, Trace, read_trace, write_trace
 
 EXCERPT_S = 60.0
 RECENT_S = 2.0
@@ -56,13 +56,8 @@ def places(link: Link, count: int, folder: Path) -> tuple[Place, ...]:
     for number in range(count):
         at_s = (number + 0.5) / count * up.period_s
         path = folder / f"{link.trace.stem}-{number}.up"
-        _write(excerpt(up, at_s), path)
-        _write(excerpt(down, at_s), path.with_suffix(".down"))
+        write_trace(excerpt(up, at_s), path)
+        write_trace(excerpt(down, at_s), path.with_suffix(".down"))
         here = replace(link, trace=path, down_trace=path.with_suffix(".down"))
         found.append(Place(link=here, at_s=at_s, recent_bps=recent_bps(up, at_s)))
     return tuple(found)
-
-
-def _write(trace: Trace, path: Path) -> None:
-    """In Mahimahi's format: a millisecond a line."""
-    path.write_text("".join(f"{time}\n" for time in trace.opportunities_ms))

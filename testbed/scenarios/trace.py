@@ -21,12 +21,12 @@ from planner import plan, read
 from planner.links import Link, parse_link
 from planner.plans import Plan, PlanDocument, write_plan
 from planner.profiles import read_profile
-from planner.traces import PACKET_BYTES, Trace, read_trace
+from planner.traces import PACKET_BYTES, Trace, read_trace, write_trace
 from protos.messages import Estimate, PlanChanged
 from testbed import models
 from testbed.app import Answered, App
 from testbed.device import Device
-from testbed.drives import carried_s, drive, write_drive
+from testbed.drives import carried_s, drive
 from testbed.processes import Processes
 from testbed.scenarios.demo import BUDGET_S, COLD_BUDGET_S, MODEL, STEPS
 from testbed.scenarios.stage import Published, Say, Stage
@@ -131,7 +131,7 @@ def run_trace(
     try:
         if path is None:
             path = folder / "made-up.up"
-            write_drive(drive(SEED, seconds=max(1, round(seconds))), path)
+            write_trace(drive(SEED, seconds=max(1, round(seconds))), path)
         link = parse_link(str(path))
         steady = dataclasses.replace(link, trace=None, down_trace=None)
         with Processes(folder) as processes, Device(fraction=speed) as device:

@@ -10,9 +10,9 @@ import pytest
 from edge_agent.adapt import LinkEstimate, observed, probed
 from edge_agent.options import HYSTERESIS, Options
 from planner.plans import Plan, PlanDocument, Range
-from planner.traces import Trace, read_trace
+from planner.traces import Trace, read_trace, write_trace
 from protos.messages import Estimate
-from testbed.drives import carried_s, drive, write_drive
+from testbed.drives import carried_s, drive
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "links" / "ATT-LTE-driving-2016.up"
 RTT_S = 0.05
@@ -62,7 +62,7 @@ def trace(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     path = RECORDED
     if request.param == "made up":
         path = tmp_path_factory.mktemp("drive") / "made-up.up"
-        write_drive(drive(7), path)
+        write_trace(drive(7), path)
     elif not path.is_file():
         pytest.skip(f"{path.name} does not lie beside the repository")
     return read_trace(path)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.traces import PACKET_BYTES, Trace
-from testbed.drives import write_drive
+from planner.traces import PACKET_BYTES, Trace, write_trace
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
 
@@ -28,7 +27,7 @@ def test_when_the_link_worsens_the_agent_passes_a_breakpoint_and_follows_its_tab
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "worse.up"
-    write_drive(steps((30.0, 3.0), (0.8, 9.0)), path)
+    write_trace(steps((30.0, 3.0), (0.8, 9.0)), path)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "isthmus", "testbed", "run", "trace", "--json"),

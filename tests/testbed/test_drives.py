@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.traces import PACKET_BYTES, Trace, read_trace
-from testbed.drives import MIDDLE_BPS, carried_s, drive, write_drive
+from planner.traces import PACKET_BYTES, Trace, read_trace, write_trace
+from testbed.drives import MIDDLE_BPS, carried_s, drive
 
 
 def test_a_seed_is_a_drive_and_a_file_of_it_reads_back(tmp_path: Path) -> None:
-    write_drive(drive(1), tmp_path / "a.up")
+    write_trace(drive(1), tmp_path / "a.up")
     assert read_trace(tmp_path / "a.up") == drive(1)
     assert drive(1) != drive(2)
 
