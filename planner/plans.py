@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from planner.cascade.document import Cascade
+from planner.chunks import Chunk, across_s, check
 from planner.errors import PlannerError
 from planner.loads import Load
 from protos.documents import DocumentError, encode_json, read_json
@@ -37,6 +38,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     that is alive beside them. ``energy_j`` and ``usd`` are per request at the document's link, and
     ``fps`` the frames per second with frames in flight, where they were asked for. ``drop`` is the
     measured loss of accuracy, None where nothing lossy crosses or nothing was measured.
+
+    ``chunks`` say how the request is sent while the head still works, where that can pay; empty, it
+    is sent in one message.
     """
 
     id: str
@@ -56,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     fps: Seconds | None = None
     drop: float | None = None
     refused: str = ""
+    chunks: tuple[Chunk, ...] = ()
 
     @property
     def kind(self) -> Literal["edge", "split", "cloud"]:
@@ -93,6 +98,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             return self.compute_s
         return self.compute_s + rtt_s + self.download_bytes / down_bps
 
+    def hidden_s(self, up_bps: float, *, pace: float = 1.0) -> float:
+        """What sending in chunks saves over sending when all is ready; 0 where it saves nothing.
+
+        Args:
+            up_bps: bytes per second from the device.
+            pace: by how much the device is slower than planned.
+        """
+        if not self.chunks:
+            return 0.0
+        whole_s = pace * self.busy_s + self.upload_bytes / up_bps
+        return max(0.0, whole_s - across_s(self.chunks, up_bps, pace=pace))
+
     def total_s(self, up_bps: float, rtt_s: float, down_bps: float | None = None) -> float:
         """Expected latency in seconds.
 
@@ -102,7 +119,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             down_bps: bytes per second to the device; the same as up when None.
         """
         fixed = self.fixed_s(rtt_s=rtt_s, down_bps=down_bps or up_bps)
-        return fixed + self.upload_bytes / up_bps
+        return fixed + self.upload_bytes / up_bps - self.hidden_s(up_bps)
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -222,6 +239,9 @@ def read_plan(path: Path) -> PlanDocument:
     named = (document.choice, document.runner_up, *document.baselines)
     for name in (*named, *(r.plan for r in document.table), *(s.plan for s in shares)):
         document.plan(name)
+    for plan in document.plans:
+        crossing = [(each.tensor, each.bytes) for each in plan.crossing]
+        check(plan.chunks, crossing, f"plan {plan.id} of {path}")
     return document
 
 
