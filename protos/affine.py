@@ -35,7 +35,7 @@ def encode(array: Array) -> bytes:
     Raises:
         WireError: a value is NaN, infinite or beyond 1e38.
     """
-    axis = _axis(array.shape)
+    axis = channel_axis(array.shape)
     groups = np.ascontiguousarray(array, "<f4").reshape(_grouped(array.shape, axis))
     with np.errstate(invalid="ignore"):  # a NaN is refused below
         low, high = _range(groups)
@@ -83,6 +83,13 @@ def decode(data: Buffer, shape: Sequence[int]) -> Array:
     return values.reshape(shape)
 
 
+def channel_axis(shape: Sequence[int]) -> int | None:
+    """Which axis :func:`encode` keeps a scale per channel of; None: one scale for all."""
+    if 0 in shape:
+        return None
+    return {4: 1, 3: 2}.get(len(shape))
+
+
 def most_bytes(shape: Sequence[int]) -> int:
     """Size of the largest contents that an array of *shape* can have."""
     return _size(max((1, *shape)), tensors.count(shape))
@@ -90,12 +97,6 @@ def most_bytes(shape: Sequence[int]) -> int:
 
 def _size(channels: int, elements: int) -> int:
     return _HEADER.size + 8 * channels + elements
-
-
-def _axis(shape: Sequence[int]) -> int | None:
-    if 0 in shape:
-        return None
-    return {4: 1, 3: 2}.get(len(shape))
 
 
 def _grouped(shape: Sequence[int], axis: int | None) -> tuple[int, int, int]:

@@ -45,9 +45,12 @@ def pack(inputs: Sequence[Tensor], parameters: Mapping[str, Parameter] | None = 
     """Write *inputs* and *parameters* as one message.
 
     Raises:
-        WireError: the tensors may not travel together (see :func:`protos.invocation.checked`), or
-            the header exceeds 1 MiB.
+        WireError: the tensors may not travel together (see :func:`protos.invocation.checked`), one
+            is a slice, or the header exceeds 1 MiB.
     """
+    for each in inputs:
+        if each.slice is not None:
+            raise WireError(f"tensor {each.name!r} is a slice: a tensor message has whole ones")
     described = tuple(
         _Tensor(
             name=each.name,

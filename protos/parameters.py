@@ -1,5 +1,6 @@
 """The Open Inference Protocol's `parameters` maps <-> plain mappings."""
 
+import re
 from collections.abc import Mapping
 from math import isfinite
 from typing import TypeVar
@@ -7,8 +8,10 @@ from typing import TypeVar
 from protos.errors import WireError
 from protos.gen.open_inference_pb2 import InferParameter
 from protos.invocation import Parameter
+from protos.slices import MOST
 
 _T = TypeVar("_T", bound=Parameter)
+_CHUNK = re.compile(r"([0-9]{1,2})/([0-9]{1,2})")
 
 
 def put(into: Mapping[str, InferParameter], values: Mapping[str, Parameter | None]) -> None:
@@ -74,3 +77,35 @@ def take_deadline_ms(values: dict[str, Parameter]) -> float | None:
             f"parameter isthmus_deadline_ms is {value!r}: send a positive number of milliseconds"
         )
     return float(value)
+
+
+def chunk_text(chunk: tuple[int, int] | None) -> str | None:
+    """Write which chunk of how many: ``2/3``.
+
+    Raises:
+        ValueError: there is no such chunk.
+    """
+    if chunk is None:
+        return None
+    number, of = chunk
+    if not 1 <= number <= of <= MOST:
+        raise ValueError(f"chunk {number} of {of}: use 1 <= number <= of <= {MOST}")
+    return f"{number}/{of}"
+
+
+def take_chunk(values: dict[str, Parameter]) -> tuple[int, int] | None:
+    """Remove and give ``isthmus_chunk``.
+
+    Raises:
+        WireError: it is none.
+    """
+    text = take(values, "isthmus_chunk", str)
+    if text is None:
+        return None
+    if found := _CHUNK.fullmatch(text):
+        number, of = map(int, found.groups())
+        if 1 <= number <= of <= MOST:
+            return number, of
+    raise WireError(
+        f"parameter isthmus_chunk is {text[:40]!r}: send number/of, such as 2/3, of at most {MOST}"
+    )

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, cast
 from google.protobuf.internal.containers import RepeatedScalarFieldContainer
 from google.protobuf.message import DecodeError, Message
 
-from protos import contents, parameters
+from protos import contents, parameters, slices
 from protos.errors import WireError
 from protos.gen import open_inference_pb2 as pb
 from protos.invocation import (
@@ -20,8 +20,10 @@ from protos.invocation import (
     Route,
     StreamError,
     Tensor,
+    arrays,
     checked,
 )
+from protos.slices import Slice
 from protos.tensors import Buffer
 from protos.timing import Timing
 
@@ -31,9 +33,11 @@ __all__ = [
     "Reply",
     "Request",
     "Route",
+    "Slice",
     "StreamError",
     "Tensor",
     "Timing",
+    "arrays",
     "decode_reply",
     "decode_request",
     "decode_stream_reply",
@@ -41,6 +45,7 @@ __all__ = [
     "encode_request",
     "encode_stream_error",
     "encode_stream_reply",
+    "joined",
     "route",
     "stamp_reply",
 ]
@@ -60,7 +65,7 @@ _UNSERVED = frozenset({"shared_memory_region", "classification"})
 
 
 def encode_request(request: Request) -> bytes:
-    """Write a ModelInferRequest."""
+    """Write a ModelInferRequest, or one chunk of it."""
     message = pb.ModelInferRequest(
         model_name=request.model,
         model_version=request.version,
@@ -71,6 +76,7 @@ def encode_request(request: Request) -> bytes:
         "isthmus_cut": request.cut,
         "isthmus_deadline_ms": request.deadline_ms,
         "isthmus_key": request.key,
+        "isthmus_chunk": parameters.chunk_text(request.chunk),
     }
     parameters.put(message.parameters, {**request.parameters, **ours})
     for tensor in request.inputs:
@@ -95,6 +101,7 @@ def decode_request(data: Buffer) -> Request:
         cut=parameters.take(values, "isthmus_cut", str),
         deadline_ms=parameters.take_deadline_ms(values),
         key=parameters.take(values, "isthmus_key", str),
+        chunk=parameters.take_chunk(values),
         parameters=values,
     )
 
@@ -111,16 +118,34 @@ def route(data: Buffer) -> Route:
         model=message.model_name,
         version=message.model_version,
         id=message.id,
-        input_names=tuple(each.name for each in message.inputs),
+        input_names=tuple(dict.fromkeys(each.name for each in message.inputs)),
         outputs=_requested(message),
         cut=parameters.take(values, "isthmus_cut", str),
         deadline_ms=parameters.take_deadline_ms(values),
         key=parameters.take(values, "isthmus_key", str),
+        chunk=parameters.take_chunk(values),
     )
 
 
+def joined(chunks: Sequence[Buffer]) -> bytes:
+    """Make the one ModelInferRequest whose *chunks*, all of them and in order, these are.
+
+    Protobuf merges concatenated messages: repeated fields (the inputs, their raw contents, the
+    requested outputs) append, and of singular fields and of map entries with the same key the last
+    wins. So each chunk says all that a request says, but has inputs of its own only, and one chunk
+    alone asks for outputs. What comes out still says that it is the last chunk.
+    """
+    return b"".join(chunks)
+
+
 def encode_reply(reply: Reply) -> bytes:
-    """Write a ModelInferResponse."""
+    """Write a ModelInferResponse.
+
+    Raises:
+        ValueError: an output is a slice.
+    """
+    if any(each.slice is not None for each in reply.outputs):
+        raise ValueError("a reply has no slices: join them first")
     message = pb.ModelInferResponse(
         model_name=reply.model, model_version=reply.version, id=reply.id
     )
@@ -243,6 +268,8 @@ def _describe(message: _Described, tensor: Tensor) -> None:
     message.shape.extend(tensor.shape)
     if tensor.codec != "raw":
         message.parameters["isthmus_codec"].string_param = tensor.codec
+    if tensor.slice is not None:
+        message.parameters["isthmus_slice"].string_param = str(tensor.slice)
 
 
 def _with_contents(message: Message, number: int, of: Sequence[Tensor]) -> bytes:
@@ -276,15 +303,18 @@ def _tensors(
     found = []
     for index, each in enumerate(described):
         try:
-            found.append(_tensor(each, raw[index] if raw else None))
+            found.append(_tensor(each, raw[index] if raw else None, side))
         except WireError as error:
             raise WireError(f"{side} {each.name!r}: {error}") from error
     return checked(found)
 
 
-def _tensor(message: _Described, raw: bytes | None) -> Tensor:
+def _tensor(message: _Described, raw: bytes | None, side: str) -> Tensor:
     values = parameters.read(message.parameters, "its")
     codec = parameters.take(values, "isthmus_codec", str) or "raw"
+    slice_ = parameters.take(values, "isthmus_slice", str)
+    if slice_ is not None and side == "output":
+        raise WireError("it is a slice: a reply has whole tensors only")
     datatype, shape = message.datatype, tuple(message.shape)
     if raw is None:
         if codec != "raw":
@@ -292,4 +322,11 @@ def _tensor(message: _Described, raw: bytes | None) -> Tensor:
         raw = contents.to_raw(message.contents, datatype, shape)
     elif message.contents.ListFields():
         raise WireError("it has both typed and raw contents: send one of them")
-    return Tensor(name=message.name, datatype=datatype, shape=shape, data=raw, codec=codec)
+    return Tensor(
+        name=message.name,
+        datatype=datatype,
+        shape=shape,
+        data=raw,
+        codec=codec,
+        slice=None if slice_ is None else slices.parse(slice_),
+    )

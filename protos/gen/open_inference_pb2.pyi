@@ -10,10 +10,22 @@ standard's own `parameters` maps, under names that begin with `isthmus_`:
   request   isthmus_cut          string    the plan whose boundary tensors the inputs are
             isthmus_deadline_ms  number    how long the caller will wait, from receipt
             isthmus_key          string    idempotency key
+            isthmus_chunk        string    "2/3": the second of three messages, at most 64
   tensor    isthmus_codec        string    how the raw contents are coded, such as "int8+zstd"
+            isthmus_slice        string    "2/4@1": the second of four slices along axis 1
   response  isthmus_timing       string    JSON object: trigger, init, load, infer, response (ms)
             isthmus_cold         bool      the request waited for an instance or a model
             isthmus_instance     string    which instance answered
+
+A request may be sent in chunks over one ModelStreamInfer, each as soon as its tensors are there.
+Each chunk is a ModelInferRequest with the same id (not empty), model, version and parameters, and
+with inputs of its own; one of them alone asks for outputs. They come in order, others' messages
+may come between them, and the request is received when the last one is: its bytes appended are
+the whole request, as protobuf merges messages. A chunk 1 begins the request of its id anew.
+
+A tensor may be sent in slices, in one message or in several: inputs of the same name, all of
+them, in order, one directly after the other, each with the slice's own shape and codec. The
+instance joins them along their axis. BYTES tensors and outputs are always whole.
 """
 
 from collections import abc as _abc

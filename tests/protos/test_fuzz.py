@@ -4,15 +4,19 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from protos import codecs, envelope, frames, messages, tensors, topics, wire
+from protos import codecs, envelope, frames, messages, slices, tensors, topics, wire
 from protos.errors import WireError
+from protos.slices import Slice
+from protos.tensors import Array
 from protos.wire import Reply, Request, Tensor, Timing
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
@@ -48,6 +52,23 @@ def many_tensors(draw: st.DrawFn) -> tuple[Tensor, ...]:
     return tuple(one(name) for name in draw(st.lists(NAMES, unique=True, max_size=3)))
 
 
+@st.composite
+def sliced(draw: st.DrawFn) -> tuple[tuple[Tensor, ...], Array]:
+    """A tensor in slices, and what it would have been decoded to if it had been sent whole."""
+    codec = codecs.parse(draw(st.sampled_from(["raw", "raw+zstd", "fp16", "int8", "int8+zstd"])))
+    shape = draw(arrays.array_shapes(min_dims=1, max_dims=5, max_side=6))
+    count = draw(st.integers(2, 6))
+    axis = slices.axis_of(codec, shape, count)
+    assume(axis is not None)
+    assert axis is not None
+    array = draw(arrays.arrays(np.float32, shape, elements=st.floats(-1e4, 1e4, width=16)))
+    parts = tuple(
+        Tensor.of("x", part, codec, slice=Slice(number=number, of=count, axis=axis))
+        for number, part in enumerate(slices.cut(array, count, axis), 1)
+    )
+    return parts, Tensor.of("x", array, codec).array()
+
+
 REQUESTS = st.builds(
     Request,
     model=NAMES,
@@ -58,6 +79,7 @@ REQUESTS = st.builds(
     cut=st.none() | NAMES,
     deadline_ms=st.none() | st.floats(0.001, 1e9),
     key=st.none() | NAMES,
+    chunk=st.none() | st.sampled_from([(1, 1), (2, 3), (64, 64)]),
     parameters=PARAMETERS,
 )
 REPLIES = st.builds(
@@ -81,6 +103,39 @@ def test_any_request_comes_back_whole_and_its_tensors_can_be_read(request: Reque
     assert wire.route(data).input_names == tuple(each.name for each in request.inputs)
 
 
+@given(sliced())
+def test_any_slices_joined_are_bit_for_bit_the_whole(
+    drawn: tuple[tuple[Tensor, ...], Array],
+) -> None:
+    parts, whole = drawn
+    request = wire.decode_request(wire.encode_request(Request(model="m", inputs=parts)))
+    back = wire.arrays(request.inputs)["x"]
+    assert (back.dtype, back.shape, back.tobytes()) == (whole.dtype, whole.shape, whole.tobytes())
+
+
+@given(REQUESTS, st.data())
+def test_any_request_in_chunks_is_the_request_when_they_are_joined(
+    request: Request, data: st.DataObject
+) -> None:
+    of = data.draw(st.integers(1, 5))
+    ends = data.draw(st.lists(st.integers(0, 3), min_size=of - 1, max_size=of - 1))
+    where = [0, *sorted(ends), len(request.inputs)]
+    sent = [
+        wire.encode_request(
+            replace(
+                request,
+                inputs=request.inputs[start:end],
+                outputs=request.outputs if number == 1 else (),
+                chunk=(number, of),
+            )
+        )
+        for number, (start, end) in enumerate(pairwise(where), 1)
+    ]
+    joined = wire.joined(sent)
+    assert wire.decode_request(joined) == replace(request, chunk=(of, of))
+    assert wire.route(joined).chunk == (of, of)
+
+
 @given(REPLIES, TIMINGS)
 def test_any_reply_comes_back_whole_stamped_or_not(reply: Reply, timing: Timing) -> None:
     data = wire.encode_reply(reply)
@@ -99,7 +154,10 @@ def test_any_tensors_come_back_whole_from_one_message(
 
 def read_request(data: bytes) -> None:
     wire.route(data)
-    for each in wire.decode_request(data).inputs:
+    inputs = wire.decode_request(data).inputs
+    with suppress(WireError):
+        wire.arrays(inputs)
+    for each in inputs:
         with suppress(WireError):
             each.array()
 
@@ -146,8 +204,17 @@ REQUEST = Request(
 REPLY = wire.encode_reply(Reply(model="lenet", timing=Timing(), outputs=REQUEST.inputs))
 HEADER = b'{"id":"7"}'
 
+SLICES = tuple(
+    Tensor.of("x", part, "int8+zstd", slice=Slice(number=number, of=2, axis=1))
+    for number, part in enumerate(slices.cut(ARRAY, 2, 1), 1)
+)
 SEEDS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "request": (read_request, wire.encode_request(REQUEST)),
+    "slices": (
+        read_request,
+        wire.encode_request(Request(model="m", id="7", inputs=SLICES, chunk=(1, 1))),
+    ),
+    "slice": (lambda data: slices.parse(data.decode("latin-1")), b"2/4@1"),
     "reply": (wire.decode_reply, REPLY),
     "stream": (wire.decode_stream_reply, wire.encode_stream_reply(REPLY)),
     "envelope": (read_envelope, envelope.pack(REQUEST.inputs, {"id": "7"})),

@@ -53,6 +53,7 @@ def test_a_request_comes_back_whole() -> None:
         cut="plan-7f3",
         deadline_ms=99.5,
         key="k-1",
+        chunk=(1, 1),
         parameters={"yes": True, "one": 1, "most": 2**64 - 1, "half": 0.5, "text": "ü"},
     )
     assert wire.decode_request(wire.encode_request(request)) == request
@@ -296,6 +297,7 @@ def test_a_route_is_the_request_without_its_tensors() -> None:
         cut="plan-1",
         deadline_ms=20.0,
         key="k",
+        chunk=(2, 3),
         parameters={"p": 1},
     )
     assert wire.route(wire.encode_request(request)) == Route(
@@ -307,6 +309,7 @@ def test_a_route_is_the_request_without_its_tensors() -> None:
         cut="plan-1",
         deadline_ms=20.0,
         key="k",
+        chunk=(2, 3),
     )
 
 
