@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
-from cloud_fn.errors import Busy, Stopping, TooLarge, UnknownModel
+from cloud_fn.errors import Busy, InvalidRequest, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
 from cloud_fn.load import WINDOW_S, Recent, answered
 from cloud_fn.registry import Catalog, Manifest
@@ -104,18 +104,35 @@ class Service:
         """
         received_s = self.admit()
         try:
-            return self.answer(data, received_s, timeout_s=timeout_s)
+            return self.answer(data, received_s, timeout_s=timeout_s, alone=True)
         finally:
             self.leave()
 
-    def answer(self, data: bytes, received_s: float, *, timeout_s: float | None = None) -> bytes:
-        """As :meth:`infer`, for a request that was admitted at *received_s*."""
+    def answer(
+        self,
+        data: bytes,
+        received_s: float,
+        *,
+        timeout_s: float | None = None,
+        alone: bool = False,
+    ) -> bytes:
+        """As :meth:`infer`, for a request that was admitted at *received_s*.
+
+        One that was joined from its chunks still says that it is the last; a message that came
+        *alone* may be no chunk.
+        """
         if len(data) > self._bounds.max_message_bytes:
             raise TooLarge(
                 f"the message has {len(data)} bytes: send at most "
                 f"{self._bounds.max_message_bytes} (max_message_bytes)"
             )
         route = wire.route(data)
+        if alone and route.chunk is not None and route.chunk[1] > 1:
+            number, of = route.chunk
+            raise InvalidRequest(
+                f"chunk {number} of {of} came over ModelInfer: send a request's chunks over one "
+                "ModelStreamInfer"
+            )
         deadline_s = None if route.deadline_ms is None else route.deadline_ms / 1e3
         waits_s = [wait_s for wait_s in (timeout_s, deadline_s) if wait_s is not None]
         function = self._function(route.model, route.version)

@@ -112,6 +112,7 @@ class GrpcDoor:
                 service,
                 self._executor,
                 max_running=self._config.max_in_stream,
+                max_message_bytes=self._config.max_message_bytes,
                 sentence_of=_sentence_of,
             )
             with self._registered(stream):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Protocol
 
+from cloud_fn.doors.chunks import Chunks
 from cloud_fn.errors import Busy, Stopping
 from protos import wire
 from protos.errors import WireError
@@ -34,6 +35,7 @@ class Stream:
         executor: Executor,
         *,
         max_running: int,
+        max_message_bytes: int,
         sentence_of: Callable[[Exception], str],
     ) -> None:
         """Set up.
@@ -41,13 +43,16 @@ class Stream:
         Args:
             service: what answers.
             executor: what it runs on; shared by all streams.
-            max_running: how many requests of this stream may run at one time.
+            max_running: how many requests of this stream may run at one time, and how many more
+                may be there in part.
+            max_message_bytes: how large a request in chunks may become.
             sentence_of: what to tell a caller of an error.
         """
         self._service = service
         self._executor = executor
         self._max_running = max_running
         self._sentence_of = sentence_of
+        self._chunks = Chunks(max_open=max_running, max_message_bytes=max_message_bytes)
         self._replies: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running = 0
@@ -76,13 +81,17 @@ class Stream:
         self.end()
 
     def _take(self, data: bytes) -> None:
+        """Begin a request once it is whole: what its device does between chunks is not our time."""
         try:
+            whole = self._chunks.take(data)
+            if whole is None:
+                return
             received_s = self._begin()
         except Exception as error:  # noqa: BLE001  each becomes its request's reply
             self._replies.put(self._failure(data, error))
             return
         try:
-            self._executor.submit(self._answer, data, received_s)
+            self._executor.submit(self._answer, whole, received_s)
         except RuntimeError:  # shut down between the two
             self._finish(self._failure(data, Stopping("the server is stopping: send it later")))
 

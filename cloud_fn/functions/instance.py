@@ -16,7 +16,7 @@ from planner.model import Model, read
 from planner.pieces import Piece
 from protos import wire
 from protos.errors import WireError
-from protos.invocation import Reply, Request, Tensor
+from protos.invocation import Reply, Request, Tensor, arrays
 from protos.tensors import Buffer
 
 MAX_PIECES = 16
@@ -62,7 +62,7 @@ class Instance:
             asked = time.perf_counter()
             piece, load_s = self._piece(request)
             loaded = time.perf_counter()
-            made = piece.run({tensor.name: tensor.array() for tensor in request.inputs})
+            made = piece.run(arrays(request.inputs))
             body = wire.encode_reply(self._reply(request, made))
         except (WireError, InputError, CutError) as error:
             raise InvalidRequest(str(error)) from error
@@ -81,7 +81,7 @@ class Instance:
 
     def _piece(self, request: Request) -> tuple[Piece, float]:
         """The piece between the request's inputs and outputs, and the seconds spent waiting."""
-        names = tuple(sorted(tensor.name for tensor in request.inputs))
+        names = tuple(sorted({tensor.name for tensor in request.inputs}))
         key = (names, request.outputs, request.cut is not None)
         if (piece := self._loaded(key)) is not None:
             return piece, 0.0

@@ -115,6 +115,38 @@ def test_a_stream_answers_each_request_by_its_id(open_door: Opener) -> None:
     ]
 
 
+def test_a_request_in_chunks_is_taken_over_a_stream_and_over_nothing_else(
+    open_door: Opener,
+) -> None:
+    door = open_door()
+    y = Tensor.of("y", np.arange(3))
+    sent = [
+        a_request(id="7", inputs=(each,), chunk=(number, 2))
+        for number, each in enumerate((X, y), 1)
+    ]
+    first, second = sent
+    replies = map(wire.decode_stream_reply, door.stream([first, a_request(id="8"), second]))
+    found = {reply.id: reply for reply in replies}
+    whole, beside = found["7"], found["8"]
+    assert isinstance(whole, Reply)
+    assert isinstance(beside, Reply)
+    assert (whole.outputs, beside.outputs) == ((X, y), (X,))
+    assert door.refusal("ModelInfer", first) == (
+        "INVALID_ARGUMENT",
+        "chunk 1 of 2 came over ModelInfer: send a request's chunks over one ModelStreamInfer",
+    )
+
+
+def test_a_request_in_chunks_may_be_as_large_as_one_message(open_door: Opener) -> None:
+    door = open_door(max_message_bytes=1024)
+    large = Tensor.of("x", np.zeros(100, np.float32))
+    sent = [a_request(id="7", inputs=(large,), chunk=(number, 4)) for number in (1, 2, 3, 4)]
+    (refused,) = map(wire.decode_stream_reply, door.stream(sent))
+    assert isinstance(refused, StreamError)
+    assert refused.id == "7"
+    assert refused.message.endswith("of 4 chunks: send at most 1024 (max_message_bytes)")
+
+
 def test_the_small_calls_say_what_is_there(open_door: Opener) -> None:
     door = open_door()
     live = pb.ServerLiveResponse.FromString(door.call("ServerLive", b""))

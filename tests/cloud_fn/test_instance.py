@@ -19,8 +19,9 @@ from cloud_fn.functions import instance as instance_module
 from cloud_fn.functions.instance import Executed, Instance
 from cloud_fn.functions.listener import respond
 from planner.model import Model, read
-from protos import wire
+from protos import codecs, wire
 from protos.invocation import Reply, Request, Tensor
+from protos.slices import Slice, axis_of, cut
 
 X = np.array([[1, -2, 3, 0.5]], np.float32)
 
@@ -76,6 +77,44 @@ def test_a_boundary_tensor_may_come_in_any_codec_that_suits_it(
     hidden = Tensor.of("hidden", np.array(expected["hidden"], np.float32), codec)
     reply = ask(Instance(functions["mlp"]), "mlp", {"hidden": hidden}, cut="plan-1")
     np.testing.assert_allclose(arrays(reply)["y"], expected["y"], atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "number"), [("raw", 2), ("raw+zstd", 3), ("fp16", 3), ("int8", 3), ("int8+zstd", 2)]
+)
+def test_a_tensor_in_slices_and_chunks_gives_the_answer_of_the_whole(
+    functions: dict[str, Function], codec: str, number: int
+) -> None:
+    instance = Instance(functions["colours"])
+    x = np.random.default_rng(1).normal(size=(1, 3, 2, 2)).astype(np.float32)
+    axis = axis_of(codecs.parse(codec), x.shape, number)
+    assert axis == 1
+    sent = tuple(
+        Tensor.of("x", part, codec, slice=Slice(number=at, of=number, axis=axis))
+        for at, part in enumerate(cut(x, number, axis), 1)
+    )
+    whole = arrays(ask(instance, "colours", {"x": Tensor.of("x", x, codec)}))
+    at_once = wire.encode_request(Request(model="colours", inputs=sent))
+    in_chunks = wire.joined(
+        [
+            wire.encode_request(
+                Request(model="colours", id="7", inputs=(part,), chunk=(at, number))
+            )
+            for at, part in enumerate(sent, 1)
+        ]
+    )
+    for data in (at_once, in_chunks):
+        done = instance.execute(data)
+        assert arrays(wire.decode_reply(done.body)) == whole
+        assert done.load_s == 0.0
+
+
+def test_a_tensor_whose_slices_are_not_all_there_is_refused(
+    functions: dict[str, Function],
+) -> None:
+    first = Tensor.of("x", X[:, :2], slice=Slice(number=1, of=2, axis=1))
+    with pytest.raises(InvalidRequest, match=r"^tensor 'x' has slices 1 of 2: send all, in order$"):
+        ask(Instance(functions["mlp"]), "mlp", {"x": first})
 
 
 def test_requested_outputs_are_given_in_the_order_asked_for(

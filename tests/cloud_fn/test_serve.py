@@ -26,6 +26,7 @@ from cloud_fn.registry.push import push
 from planner.model import read
 from protos import wire
 from protos.invocation import Reply, Request, StreamError, Tensor
+from protos.slices import Slice, cut
 
 pytestmark = pytest.mark.integration
 
@@ -228,6 +229,25 @@ def test_a_tail_is_run_on_boundary_tensors_in_their_codec(
     hidden = read(build_mlp(tmp_path / "m.onnx")).piece(["x"], ["hidden"]).run({"x": X})["hidden"]
     reply = server.infer(inputs=(Tensor.of("hidden", hidden, "int8+zstd"),), cut="plan-1")
     np.testing.assert_allclose(reply.outputs[0].array(), expected, atol=0.1)
+
+
+def test_a_tail_is_run_on_a_tensor_that_came_in_chunks(server: Server) -> None:
+    hidden = np.abs(np.random.default_rng(2).normal(size=(1, 8))).astype(np.float32)
+    said: dict[str, Any] = {"model": "mlp", "id": "7", "cut": "plan-1"}
+    slices = [
+        Tensor.of("hidden", part, "fp16", slice=Slice(number=number, of=3, axis=1))
+        for number, part in enumerate(cut(hidden, 3, 1), 1)
+    ]
+    sent = [
+        wire.encode_request(Request(**said, inputs=(each,), chunk=(number, 3)))
+        for number, each in enumerate(slices, 1)
+    ]
+    whole = server.infer(**said, inputs=(Tensor.of("hidden", hidden, "fp16"),))
+    call: Streaming = server.channel.stream_stream(f"/{wire.SERVICE}/ModelStreamInfer")
+    (reply,) = map(wire.decode_stream_reply, call(iter(sent), timeout=60))
+    assert isinstance(reply, Reply)
+    assert (reply.id, reply.outputs) == ("7", whole.outputs)
+    assert reply.timing is not None
 
 
 def test_twenty_first_calls_at_once_start_one_instance(server: Server, build_mlp: Builder) -> None:

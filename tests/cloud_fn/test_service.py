@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_fn.errors import Busy, Stopping, TooLarge, UnknownModel
+from cloud_fn.errors import Busy, InvalidRequest, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
 from cloud_fn.registry import Catalog, Manifest
 from cloud_fn.service import Bounds, Service, account
@@ -117,6 +117,21 @@ def test_what_cannot_be_answered_never_reaches_an_instance(
     with pytest.raises(error):
         service.infer(data)
     assert pool.asked == []
+
+
+def test_a_chunk_that_came_alone_is_refused_and_a_request_joined_from_chunks_is_not(
+    catalog: Catalog, published: dict[str, Manifest]
+) -> None:
+    service, pool = a_service(catalog)
+    with pytest.raises(InvalidRequest) as caught:
+        service.infer(a_request(chunk=(1, 3)))
+    assert str(caught.value) == (
+        "chunk 1 of 3 came over ModelInfer: send a request's chunks over one ModelStreamInfer"
+    )
+    assert pool.asked == []
+    service.answer(a_request(chunk=(3, 3)), 0.0)
+    service.infer(a_request(chunk=(1, 1)))
+    assert pool.asked == [("mlp:1", None)] * 2
 
 
 def test_no_more_than_so_many_are_in_flight(catalog: Catalog) -> None:

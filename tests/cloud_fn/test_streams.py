@@ -23,12 +23,14 @@ class FakeService:
         self.may: dict[str, threading.Event] = {}
         self.running = threading.Semaphore(0)
         self.in_flight = 0
+        self.admitted = 0
         self.stopping = False
 
     def admit(self) -> float:
         if self.stopping:
             raise Stopping("stopping")
         self.in_flight += 1
+        self.admitted += 1
         return 0.0
 
     def leave(self) -> None:
@@ -44,8 +46,8 @@ class FakeService:
         return wire.encode_reply(Reply(model="m", id=id_))
 
 
-def a_request(id_: str) -> bytes:
-    return wire.encode_request(Request(model="m", id=id_))
+def a_request(id_: str, chunk: tuple[int, int] | None = None) -> bytes:
+    return wire.encode_request(Request(model="m", id=id_, chunk=chunk))
 
 
 class Peer:
@@ -77,6 +79,7 @@ def a_stream(service: FakeService, executor: ThreadPoolExecutor, max_running: in
         service,
         executor,
         max_running=max_running,
+        max_message_bytes=1 << 20,
         sentence_of=str,
     )
 
@@ -174,3 +177,51 @@ def test_what_arrives_while_the_server_stops_is_refused_by_its_id(
     service = FakeService()
     service.stopping = True
     assert list(map(read, a_stream(service, executor).run([a_request("1")]))) == [("1", "stopping")]
+
+
+def test_a_request_in_chunks_is_admitted_with_its_last_and_answered_once(
+    executor: ThreadPoolExecutor,
+) -> None:
+    service = FakeService()
+    service.may["1"] = threading.Event()
+    seen = []
+
+    def requests() -> Iterator[bytes]:
+        for number in (1, 2):
+            yield a_request("1", (number, 3))
+            seen.append(service.admitted)
+        yield a_request("1", (3, 3))
+        seen.append(service.admitted)
+        service.may["1"].set()
+
+    assert list(map(read, a_stream(service, executor).run(requests()))) == [("1", "")]
+    assert seen == [0, 0, 1]
+    assert service.in_flight == 0
+
+
+def test_a_refused_chunk_is_answered_by_its_id_and_the_rest_of_it_not_at_all(
+    executor: ThreadPoolExecutor,
+) -> None:
+    service = FakeService()
+    requests = [
+        a_request("1", (1, 4)),
+        a_request("1", (3, 4)),
+        a_request("1", (4, 4)),
+        a_request("", (1, 2)),
+        a_request("", (2, 2)),
+        a_request("2"),
+    ]
+    replies = sorted(map(read, a_stream(service, executor).run(requests)))
+    assert [id_ for id_, _ in replies] == ["", "1", "2"]
+    assert replies[0][1].startswith("chunk 1 of 2 came without an id")
+    assert replies[1][1].startswith("chunk 3 of 4 of request '1' came, but chunk 2 of 4 was")
+    assert service.admitted == 1
+
+
+def test_a_request_whose_last_chunk_never_comes_is_never_answered(
+    executor: ThreadPoolExecutor,
+) -> None:
+    service = FakeService()
+    requests = [a_request("1", (1, 2)), a_request("2")]
+    assert list(map(read, a_stream(service, executor).run(requests))) == [("2", "")]
+    assert service.admitted == 1
