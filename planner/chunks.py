@@ -46,6 +46,29 @@ def across_s(chunks: Sequence[Chunk], up_bps: float, *, pace: float = 1.0) -> fl
     return free_s
 
 
+def hidden_s(
+    chunks: Sequence[Chunk],
+    busy_s: float,
+    upload_bytes: int,
+    up_bps: float,
+    *,
+    pace: float = 1.0,
+) -> float:
+    """What sending in *chunks* saves over sending when all is ready; 0 where it saves nothing.
+
+    Args:
+        chunks: none where the request is sent in one message.
+        busy_s: the device's work on the request, codecs included.
+        upload_bytes: bytes of the whole request.
+        up_bps: bytes per second of the uplink.
+        pace: by how much the device is slower than planned.
+    """
+    if not chunks:
+        return 0.0
+    whole_s = pace * busy_s + upload_bytes / up_bps
+    return max(0.0, whole_s - across_s(chunks, up_bps, pace=pace))
+
+
 def lines(chunks: Sequence[Chunk]) -> tuple[tuple[float, float], ...]:
     """:func:`across_s` as the largest of straight lines over one over the bandwidth.
 

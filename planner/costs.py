@@ -13,7 +13,8 @@ from planner.objectives import World
 from planner.plans import Crossing, Plan
 from planner.profiles import Profile, TensorSize
 from planner.rates import Rates
-from planner.solve.problem import Chosen, Problem, Way
+from planner.solve.problem import Chosen, Problem
+from planner.solve.way import Way
 from planner.tariffs import LAMBDA_1_GB
 from planner.ways import codec_rates, op_seconds, ways_of
 from protos import codecs
@@ -71,6 +72,7 @@ class Costs:
         )
         self.rules = rules
         self._here, self._there = codec_rates(device), codec_rates(cloud)
+        self._message_s = device.message_s
         sizes = {size.name: size for size in (*cloud.tensors, *device.tensors)}
         if not sizes:
             raise PlannerError("no profile holds the tensors' sizes: make one without --no-sizes")
@@ -89,6 +91,7 @@ class Costs:
             answer_bytes={name: raw.get(name, 0) for name in graph.answers},
             weight_bytes=tuple(weights[op.name] for op in graph.ops),
             live_bytes=_live(graph, raw),
+            message_s=device.message_s,
         )
 
     def latency(self, up_bps: float) -> Rates:
@@ -142,6 +145,7 @@ class Costs:
             device_bytes=chosen.device_bytes,
             drop=drop,
             refused=self.refused(crossing),
+            chunks=chosen.chunks,
         )
 
     def refused(self, crossing: Sequence[Crossing]) -> str:
@@ -160,7 +164,14 @@ class Costs:
             return ()
         return tuple(
             way
-            for way in ways_of(size, self._here, self._there, self.rules.codecs)
+            for way in ways_of(
+                size,
+                self._here,
+                self._there,
+                self.rules.codecs,
+                info=self.graph.info(name),
+                message_s=self._message_s,
+            )
             if (name, way.codec) not in self.rules.banned
         )
 

@@ -63,6 +63,7 @@ def merged(profiles: Sequence[Profile]) -> Profile:
         anchors=_anchors(profiles),
         local_s=_known(profiles, lambda each: each.local_s),
         remote_s=_known(profiles, lambda each: each.remote_s),
+        message_s=mean(lambda each: each.message_s),
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from planner.chunks import lines
 from planner.plans import LinkFigures, Plan, PlanDocument
 
 
@@ -10,7 +11,8 @@ class Parts:
     """A plan's expected latency, piece by piece, in seconds.
 
     ``device_s`` holds the device's own software too, ``trip_s`` the round trip and the wait for an
-    instance, ``cloud_s`` the decoding there.
+    instance, ``cloud_s`` the decoding there. ``uplink_s`` is what is left of the way up when the
+    device has done its work; ``hidden_s`` of it passed meanwhile, and is in no sum.
     """
 
     device_s: float
@@ -19,6 +21,7 @@ class Parts:
     trip_s: float
     cloud_s: float
     downlink_s: float
+    hidden_s: float = 0.0
 
     @property
     def link_s(self) -> float:
@@ -32,32 +35,40 @@ class Parts:
     @property
     def slowest_s(self) -> float:
         """The stage that holds up frames in flight; a round trip holds up none."""
-        return max(self.device_s + self.encode_s, self.uplink_s, self.cloud_s, self.downlink_s)
+        uplink_s = self.uplink_s + self.hidden_s
+        return max(self.device_s + self.encode_s, uplink_s, self.cloud_s, self.downlink_s)
 
 
 def parts_of(plan: Plan, link: LinkFigures) -> Parts:
     """*plan*'s latency over *link*; nothing of the link for a plan that stays on the device."""
+    hidden_s = plan.hidden_s(link.up_bps)
     return Parts(
         device_s=plan.device_s + plan.overhead_s,
         encode_s=plan.encode_s,
-        uplink_s=plan.upload_bytes / link.up_bps,
+        uplink_s=plan.upload_bytes / link.up_bps - hidden_s,
         trip_s=link.rtt_s + plan.wait_s if plan.remote else 0.0,
         cloud_s=plan.served_s,
         downlink_s=plan.download_bytes / link.down_bps if plan.remote else 0.0,
+        hidden_s=hidden_s,
     )
+
+
+Stages = tuple[tuple[float, float], ...]
+"""(fixed, per second per byte) of what goes on side by side: the largest counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What a plan costs over the uplink's bandwidth: the largest of its stages.
+    """What a plan costs over the uplink's bandwidth: the lesser of its ``ways`` to be carried out.
 
-    Each stage is (fixed, per second per byte), so a plan without stages side by side has one.
+    A plan without stages side by side has one way of one stage; one that may send in chunks has two
+    ways: sent at the end, and in chunks.
     """
 
-    stages: tuple[tuple[float, float], ...]
+    ways: tuple[Stages, ...]
 
     def at(self, up_bps: float) -> float:
-        return max(fixed + pace / up_bps for fixed, pace in self.stages)
+        return min(max(fixed + pace / up_bps for fixed, pace in stages) for stages in self.ways)
 
 
 def curve_of(document: PlanDocument, plan: Plan) -> Curve:
@@ -67,13 +78,17 @@ def curve_of(document: PlanDocument, plan: Plan) -> Curve:
     """
     link = document.link
     if document.objective == "cost" and plan.usd is not None:
-        return Curve(((plan.usd, 0.0),))
+        return Curve((((plan.usd, 0.0),),))
     if document.objective == "throughput":
         parts = parts_of(plan, link)
         still = max(parts.device_s + parts.encode_s, parts.cloud_s, parts.downlink_s)
-        return Curve(((still, 0.0), (0.0, float(plan.upload_bytes))))
+        return Curve((((still, 0.0), (0.0, float(plan.upload_bytes))),))
     fixed = plan.fixed_s(rtt_s=link.rtt_s, down_bps=link.down_bps)
-    return Curve(((fixed, float(plan.upload_bytes)),))
+    whole = ((fixed, float(plan.upload_bytes)),)
+    if not plan.chunks:
+        return Curve((whole,))
+    rest = fixed - plan.busy_s
+    return Curve((whole, tuple((rest + s, n) for s, n in lines(plan.chunks))))
 
 
 def value_of(document: PlanDocument, plan: Plan) -> float:

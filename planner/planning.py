@@ -22,6 +22,7 @@ from planner.profiles import Profile
 from planner.rates import Rates
 from planner.solve.problem import Chosen
 from planner.solve.throughput import best_mixture
+from planner.sooner import sooner
 from planner.tables import line_table, stage_table
 from planner.tariffs import LAMBDA_1_GB, Tariff
 from planner.ways import check_profile
@@ -227,10 +228,12 @@ def _solve(costs: Costs, objective: Name, limits: tuple[Limit, ...]) -> Found:
         choice = choose(problem, goal.at(up_bps), limits)
         if choice is None:
             raise none_left(problem, goal.at(up_bps), limits)
-        drawn = line_table(problem, goal, limits, up_bps)
-        return Found(
-            limits=limits, choice=choice, table=drawn.rows, table_gap=drawn.gap, mixture=None
-        )
+        lines = line_table(problem, goal, limits, up_bps)
+        rows = lines.rows
+        if objective == "latency":
+            ahead = sooner(problem, goal, limits, choice, lines, up_bps)
+            choice, rows = ahead.choice, ahead.rows
+        return Found(limits=limits, choice=choice, table=rows, table_gap=lines.gap, mixture=None)
     stages = world.stages(up_bps)
     choice = choose_slowest(problem, stages, limits)
     if choice is None:

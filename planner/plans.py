@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from planner.cascade.document import Cascade
-from planner.chunks import Chunk, across_s, check
+from planner.chunks import Chunk, check, hidden_s
 from planner.errors import PlannerError
 from planner.loads import Load
 from protos.documents import DocumentError, encode_json, read_json
@@ -105,10 +105,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             up_bps: bytes per second from the device.
             pace: by how much the device is slower than planned.
         """
-        if not self.chunks:
-            return 0.0
-        whole_s = pace * self.busy_s + self.upload_bytes / up_bps
-        return max(0.0, whole_s - across_s(self.chunks, up_bps, pace=pace))
+        return hidden_s(self.chunks, self.busy_s, self.upload_bytes, up_bps, pace=pace)
 
     def total_s(self, up_bps: float, rtt_s: float, down_bps: float | None = None) -> float:
         """Expected latency in seconds.

@@ -37,6 +37,10 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     numpy: str = ""
 
 
+MESSAGE_S = 2e-4
+"""Seconds that the agent takes for a message more: writing it, handing it to gRPC's loop, sending
+it."""
+
 Part = Literal["head", "tail"]
 """Which side of a cut: what runs before it, or after."""
 
@@ -129,6 +133,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     ``local_s`` and ``remote_s`` are the software's own time around the model, for a request that
     is answered on the device and for one that is sent: 0 until an agent has measured them.
+    ``message_s`` is what it takes for one message more, where a request is sent in several.
     """
 
     schema: Literal["isthmus.profile/1"]
@@ -143,6 +148,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tensors: tuple[TensorSize, ...]
     local_s: Seconds = 0.0
     remote_s: Seconds = 0.0
+    message_s: Seconds = MESSAGE_S
     anchors: tuple[Anchor, ...] = ()
     taken: str = ""
 
@@ -158,6 +164,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             codecs=tuple(rate.scaled(factor) for rate in self.codecs),
             local_s=self.local_s / factor,
             remote_s=self.remote_s / factor,
+            message_s=self.message_s / factor,
             anchors=tuple(anchor.scaled(factor) for anchor in self.anchors),
         )
 

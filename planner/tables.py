@@ -18,6 +18,7 @@ PROBES_BPS = tuple(mbps * 1e6 / 8 for mbps in (0.1, 0.3, 1, 3, 10, 30, 100, 300)
 """Where the slowest stage is minimised anew, so that its table has plans to choose among."""
 
 _NARROW = 1.0001
+_MARKS = 200
 
 MOST_CUTS = 32
 """So many cuts at most for one table: more than any real model needed. A graph can have hundreds of
@@ -86,25 +87,48 @@ def stage_table(
         if found is not None and found.chosen not in candidates:
             candidates.append(found.chosen)
 
-    def best(up_bps: float) -> Chosen:
-        return min(candidates, key=lambda each: slowest_s(world.stages(up_bps), each))
+    def value(chosen: Chosen, up_bps: float) -> float:
+        return slowest_s(world.stages(up_bps), chosen)
 
-    low, high = _ends(world.link.up_bps)
-    steps = 200
-    grid = [low * (high / low) ** (i / steps) for i in range(steps + 1)]
-    rows: list[Row] = []
-    for start, end in pairwise(grid):
-        for piece in _parted(best, start, end):
+    return drawn(candidates, value, world.link.up_bps)
+
+
+def drawn(
+    candidates: Sequence[Chosen], value: Callable[[Chosen, float], float], up_bps: float
+) -> tuple[Row, ...]:
+    """Which of *candidates* has the least *value* at which bandwidth.
+
+    Looked up along a fine scale, and where the best changes between two marks, there to within a
+    hundredth of a percent.
+
+    Args:
+        candidates: the plans known.
+        value: of a plan at a bandwidth in bytes per second; less is better.
+        up_bps: the link's own bandwidth, which the table must hold.
+    """
+
+    def best(at_bps: float) -> int:
+        values = [value(each, at_bps) for each in candidates]
+        return values.index(min(values))
+
+    low, high = _ends(up_bps)
+    grid = [low * (high / low) ** (i / _MARKS) for i in range(_MARKS + 1)]
+    bests = [best(at_bps) for at_bps in grid]
+    rows: list[tuple[float, float, int]] = []
+    for (start, first), (end, last) in pairwise(zip(grid, bests, strict=True)):
+        for piece in _parted(best, (start, first), (end, last)):
             if rows and rows[-1][2] == piece[2]:
                 rows[-1] = (rows[-1][0], piece[1], piece[2])
             else:
                 rows.append(piece)
-    return tuple(rows)
+    return tuple((start, end, candidates[at]) for start, end, at in rows)
 
 
-def _parted(best: Callable[[float], Chosen], start: float, end: float) -> list[Row]:
+def _parted(
+    best: Callable[[float], int], begin: tuple[float, int], finish: tuple[float, int]
+) -> list[tuple[float, float, int]]:
     """One row, or two with the place between where the best changes."""
-    first, last = best(start), best(end)
+    (start, first), (end, last) = begin, finish
     if first == last:
         return [(start, end, first)]
     low, high = start, end

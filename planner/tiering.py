@@ -11,8 +11,8 @@ from planner.links import Link
 from planner.model import Model
 from planner.plans import Certificate, Crossing
 from planner.profiles import Profile
-from planner.solve.problem import Way
 from planner.solve.tiers import Placement, TierPrices, cost_of, place
+from planner.solve.way import Way
 from planner.ways import check_profile, codec_rates, op_seconds, ways_of
 
 SCHEMA: Literal["isthmus.tiers/1"] = "isthmus.tiers/1"

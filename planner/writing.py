@@ -145,7 +145,8 @@ def _value(plan: Plan, costs: Costs, objective: Name) -> float:
     world = costs.world
     if objective == "throughput":
         return throughput.slowest_s(world.stages(world.link.up_bps), plan)
-    return world.objective(objective).of(plan, world.link.up_bps)
+    value = world.objective(objective).of(plan, world.link.up_bps)
+    return value - (plan.hidden_s(world.link.up_bps) if objective == "latency" else 0.0)
 
 
 def _per_s(seconds: float) -> float:

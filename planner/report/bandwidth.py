@@ -91,7 +91,7 @@ def data(document: PlanDocument) -> Markup:
         "high": document.table[-1].to_bps,
         "objective": document.objective,
         "plans": [
-            {"id": plan.id, "stages": curve_of(document, plan).stages}
+            {"id": plan.id, "ways": curve_of(document, plan).ways}
             for plan in in_order(document)
             if not plan.refused
         ],

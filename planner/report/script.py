@@ -15,7 +15,8 @@ JS = """
     if (objective === 'cost') return digits(value * 1e6) + ' USD a million';
     return value >= 1 ? digits(value) + ' s' : digits(value * 1e3) + ' ms';
   };
-  const at = (plan, bps) => Math.max(...plan.stages.map(([fixed, pace]) => fixed + pace / bps));
+  const slowest = (stages, bps) => Math.max(...stages.map(([fixed, pace]) => fixed + pace / bps));
+  const at = (plan, bps) => Math.min(...plan.ways.map((stages) => slowest(stages, bps)));
   const idle = 'Point at the chart to read every plan at that bandwidth.';
   const say = (bps) => {
     const ranked = plans.map((plan) => [at(plan, bps), plan.id]).sort((a, b) => a[0] - b[0]);

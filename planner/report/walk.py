@@ -12,7 +12,7 @@ from planner.narrow import narrowest
 from planner.planning import LOSSLESS
 from planner.plans import Plan, PlanDocument
 from planner.profiles import Profile
-from planner.solve.problem import Way
+from planner.solve.way import Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

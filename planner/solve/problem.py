@@ -4,22 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from planner.chunks import Chunk, hidden_s
 from planner.graph import Graph
 from planner.rates import Rates
 from planner.solve.mincut import Prices
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """One way for a tensor to cross: its codec, its bytes, and the seconds at both ends."""
-
-    codec: str
-    nbytes: int
-    encode_s: float
-    decode_s: float
-
-    def price(self, rates: Rates) -> float:
-        return rates.device * self.encode_s + rates.up * self.nbytes + rates.cloud * self.decode_s
+from planner.solve.overlap import chunks_of
+from planner.solve.way import Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +19,8 @@ class Problem:
     ``device_s`` and ``cloud_s`` have an entry per op; an infinite one forbids the op to run there.
     ``ways`` holds every allowed way of each tensor that an op reads; a tensor without one cannot
     cross. ``weight_bytes`` are an op's weights, ``live_bytes`` what is alive while it runs: both
-    count where a device's memory is limited.
+    count where a device's memory is limited. ``message_s`` is what a message more costs the device;
+    None sends every request in one.
     """
 
     graph: Graph
@@ -39,6 +30,7 @@ class Problem:
     answer_bytes: Mapping[str, int]
     weight_bytes: tuple[int, ...] = ()
     live_bytes: tuple[int, ...] = ()
+    message_s: float | None = None
 
     def best_way(self, name: str, rates: Rates) -> Way | None:
         """The cheapest way for a tensor to cross, None if there is none."""
@@ -90,6 +82,9 @@ class Problem:
                 and self.graph.producer[name] not in head
             ),
             device_bytes=self.bytes_on_device(head),
+            chunks=()
+            if self.message_s is None
+            else chunks_of(self.graph, head, crossing, self.device_s, self.message_s),
         )
 
     def boundary(self, head: frozenset[int]) -> tuple[str, ...]:
@@ -113,6 +108,11 @@ class Chosen:
     cloud_s: float
     download_bytes: int
     device_bytes: int
+    chunks: tuple[Chunk, ...] = ()
+
+    def hidden_s(self, up_bps: float) -> float:
+        """What sending in chunks saves at *up_bps* bytes per second."""
+        return hidden_s(self.chunks, self.busy_s, self.upload_bytes, up_bps)
 
     @property
     def remote(self) -> bool:

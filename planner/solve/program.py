@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import LinearConstraint, OptimizeResult, milp
+from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from planner.rates import Rates, Use
-from planner.solve.problem import Chosen, Problem, Way
+from planner.solve.problem import Chosen, Problem
+from planner.solve.way import Way
 
 TIME_LIMIT_S = 30.0
 """Per programme; what was found by then is returned with its gap."""
@@ -89,30 +90,39 @@ def solve(
     Raises:
         TimeoutError: nothing was found within *time_limit_s*.
     """
-    table = _Table(problem)
-    costs = [table.row(rates) for rates in objective]
-    # HiGHS's tolerances are absolute: the objective is brought to the order of one.
-    scale = max(max(map(abs, (*row.values(), constant))) for row, constant in costs) or 1.0
-    found = table.run(costs, scale, limits, time_limit_s)
+    table = Table(problem)
+    found = table.run([table.row(rates) for rates in objective], limits, time_limit_s)
     if found is None:
         return None
-    chosen = table.read(found.x)
+    chosen = table.read(found.values)
     value = max(rates.of(chosen) for rates in objective)
-    bound = found.mip_dual_bound if found.mip_dual_bound is not None else found.fun
-    return Answer(chosen=chosen, value=value, bound=min(float(bound) * scale, value))
+    return Answer(chosen=chosen, value=value, bound=min(found.bound, value))
 
 
-class _Table:
-    """The variables and the constraints that every programme of one problem shares."""
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """The variables' values, and the largest cost's; nothing is below *bound*."""
+
+    values: np.ndarray
+    value: float
+    bound: float
+
+
+class Table:
+    """The variables and the constraints that every programme of one problem shares.
+
+    Variable i is op i on the device, variable ``ops + j`` that tensor and way j of ``ways`` is
+    used, ``trip`` that the link is.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         graph = problem.graph
-        self._ops = len(graph.ops)
-        self._ways: list[tuple[str, Way]] = [
+        self.ops = len(graph.ops)
+        self.ways: list[tuple[str, Way]] = [
             (name, way) for name in graph.consumers for way in _useful(problem.ways[name])
         ]
-        self._trip = self._ops + len(self._ways)
+        self.trip = self.ops + len(self.ways)
         self._rows: list[dict[int, float]] = []
         self._low: list[float] = []
         self._high: list[float] = []
@@ -121,11 +131,23 @@ class _Table:
     @property
     def count(self) -> int:
         """Variables: the last two are the fullest moment's bytes and the objective."""
-        return self._trip + 3
+        return self.trip + 3
 
     def run(
-        self, costs: Sequence[Cost], scale: float, limits: Limits, time_limit_s: float
-    ) -> OptimizeResult | None:
+        self,
+        costs: Sequence[Cost],
+        limits: Limits,
+        time_limit_s: float,
+        *,
+        most: float = math.inf,
+    ) -> Solved | None:
+        """Values whose largest cost is least, None where none keeps to *limits* or to *most*.
+
+        Raises:
+            TimeoutError: nothing was found within *time_limit_s*.
+        """
+        # HiGHS's tolerances are absolute: the objective is brought to the order of one.
+        scale = max(max(map(abs, (*row.values(), constant))) for row, constant in costs) or 1.0
         epigraph = self.count - 1
         target = np.zeros(self.count)
         rows, low, high = list(self._rows), list(self._low), list(self._high)
@@ -134,16 +156,16 @@ class _Table:
             low.append(-np.inf)
             high.append(-constant / scale)
         target[epigraph] = 1.0
-        for row, most in self._limits(limits):
+        for row, held in self._limits(limits):
             rows.append(row)
             low.append(-np.inf)
-            high.append(most)
+            high.append(held)
         whole = np.ones(self.count)
         whole[-2:] = 0
         upper = np.ones(self.count)
-        upper[-2:] = np.inf
+        upper[-2:] = np.inf, most / scale
         lower = np.zeros(self.count)
-        for i in range(self._ops):
+        for i in range(self.ops):
             if math.isinf(self.problem.device_s[i]):
                 upper[i] = 0
             if math.isinf(self.problem.cloud_s[i]):
@@ -161,14 +183,15 @@ class _Table:
             if found.status == _INFEASIBLE:
                 return None
             raise TimeoutError(f"no plan within the limits was found in {time_limit_s:g} s")
-        return found
+        bound = found.mip_dual_bound if found.mip_dual_bound is not None else found.fun
+        return Solved(found.x, float(found.fun) * scale, float(bound) * scale)
 
     def read(self, values: np.ndarray) -> Chosen:
         """The head and the codecs that the variables stand for."""
-        head = frozenset(i for i in range(self._ops) if values[i] > 0.5)
+        head = frozenset(i for i in range(self.ops) if values[i] > 0.5)
         boundary = self.problem.boundary(head)
         taken: dict[str, Way] = {}
-        for j, (name, way) in enumerate(self._ways, start=self._ops):
+        for j, (name, way) in enumerate(self.ways, start=self.ops):
             if values[j] > 0.5 and name in boundary:
                 taken.setdefault(name, way)
         return self.problem.use(head, {name: taken[name] for name in boundary})
@@ -176,15 +199,15 @@ class _Table:
     def _structure(self) -> None:
         graph = self.problem.graph
         of: dict[str, list[int]] = {name: [] for name in graph.consumers}
-        for j, (name, _) in enumerate(self._ways, start=self._ops):
+        for j, (name, _) in enumerate(self.ways, start=self.ops):
             of[name].append(j)
         for i, op in enumerate(graph.ops):
             for maker in {graph.producer[n] for n in op.inputs if n in graph.producer}:
                 self._add({i: 1.0, maker: -1.0}, -np.inf, 0.0)
-            self._add({self._trip: 1.0, i: 1.0}, 1.0, np.inf)
+            self._add({self.trip: 1.0, i: 1.0}, 1.0, np.inf)
         # The link is used only if something runs beyond it.
-        everything: dict[int, float] = dict.fromkeys(range(self._ops), 1.0)
-        self._add({**everything, self._trip: 1.0}, -np.inf, float(self._ops))
+        everything: dict[int, float] = dict.fromkeys(range(self.ops), 1.0)
+        self._add({**everything, self.trip: 1.0}, -np.inf, float(self.ops))
         for name, readers in graph.consumers.items():
             ways = dict.fromkeys(of[name], 1.0)
             for reader in readers:
@@ -207,13 +230,13 @@ class _Table:
             device = 0.0 if math.isinf(here) else rates.device * here
             row[i] = device - cloud
             constant += cloud
-        for j, (_, way) in enumerate(self._ways, start=self._ops):
+        for j, (_, way) in enumerate(self.ways, start=self.ops):
             row[j] = way.price(rates)
         for name, nbytes in problem.answer_bytes.items():
             if name in problem.graph.producer:
                 row[problem.graph.producer[name]] -= rates.down * nbytes
                 constant += rates.down * nbytes
-        row[self._trip] = rates.trip - rates.stay
+        row[self.trip] = rates.trip - rates.stay
         return row, constant
 
     def _limits(self, limits: Limits) -> list[tuple[dict[int, float], float]]:
@@ -223,7 +246,7 @@ class _Table:
             scale = max(most, 1e-12)
             out.append(({j: c / scale for j, c in row.items()}, (most - constant) / scale))
         if math.isfinite(limits.tensors):
-            ways = range(self._ops, self._trip)
+            ways = range(self.ops, self.trip)
             out.append((dict.fromkeys(ways, 1.0), float(limits.tensors)))
         if math.isfinite(limits.device_bytes) and self.problem.weight_bytes:
             out += self._memory(limits.device_bytes)
@@ -231,8 +254,8 @@ class _Table:
 
     def _memory(self, most: float) -> list[tuple[dict[int, float], float]]:
         """The head's weights beside its fullest moment, which is a variable of its own."""
-        scale, peak = max(most, 1.0), self._trip + 1
-        live = self.problem.live_bytes or (0,) * self._ops
+        scale, peak = max(most, 1.0), self.trip + 1
+        live = self.problem.live_bytes or (0,) * self.ops
         rows = [({i: n / scale, peak: -1.0}, 0.0) for i, n in enumerate(live) if n]
         weights = {i: n / scale for i, n in enumerate(self.problem.weight_bytes) if n}
         return [*rows, ({**weights, peak: 1.0}, most / scale)]

@@ -11,7 +11,8 @@ from planner.graph import Graph, Op, TensorInfo
 from planner.rates import Rates
 from planner.solve import tiers
 from planner.solve.mincut import Prices, cost_of
-from planner.solve.problem import Chosen, Problem, Way
+from planner.solve.problem import Chosen, Problem
+from planner.solve.way import Way
 
 
 def by_brute_force(graph: Graph, prices: Prices) -> float:

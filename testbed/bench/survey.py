@@ -20,7 +20,8 @@ from planner.plans import PlanDocument
 from planner.profiles import Profile
 from planner.profiling import profile
 from planner.solve.mincut import min_cut
-from planner.solve.problem import Problem, Way
+from planner.solve.problem import Problem
+from planner.solve.way import Way
 from planner.tables import line_table
 from testbed.bench import methods
 from testbed.bench.reference import by_networkx

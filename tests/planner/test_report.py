@@ -204,10 +204,11 @@ def test_the_script_reads_the_same_curves(
     page = Page(render(document, model, device, cloud))
     data = json.loads(page.raw["script"][0])
     assert (data["low"], data["high"]) == (document.table[0].from_bps, document.table[-1].to_bps)
-    found = {each["id"]: each["stages"] for each in data["plans"]}
+    found = {each["id"]: each["ways"] for each in data["plans"]}
     allowed = [each for each in document.plans if not each.refused]
     assert found == {
-        each.id: [list(stage) for stage in curve_of(document, each).stages] for each in allowed
+        each.id: [[list(stage) for stage in stages] for stages in curve_of(document, each).ways]
+        for each in allowed
     }
 
 
