@@ -1,14 +1,16 @@
 """The plan table drawn anew for what was found."""
 
+from itertools import pairwise
 from math import inf
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.table import fixed_s, named, named_within, redrawn
-from planner.plans import PlanDocument, Range
+from planner.chunks import Chunk
+from planner.plans import Crossing, Plan, PlanDocument, Range
 from protos.messages import Estimate
 
 TIMES = st.none() | st.floats(min_value=0, max_value=10)
@@ -67,6 +69,99 @@ def test_the_table_names_what_costs_least(
     assert table[0].from_bps == 0.0
     assert table[-1].to_bps == inf
     assert [each.to_bps for each in table[:-1]] == [each.from_bps for each in table[1:]]
+
+
+SECONDS = st.floats(min_value=0, max_value=1)
+
+
+@st.composite
+def a_plan_in_chunks(draw: st.DrawFn, number: int) -> Plan:
+    """Up to five tensors, each a chunk; of some plans they are sent together."""
+    ready_s = draw(st.lists(SECONDS, max_size=5))
+    chunks = tuple(
+        Chunk(
+            tensor=str(place),
+            device_s=device_s,
+            encode_s=draw(SECONDS) / 10,
+            bytes=draw(st.integers(1, 10**6)),
+        )
+        for place, device_s in enumerate(ready_s)
+    )
+    return Plan(
+        id=f"p{number}",
+        crossing=tuple(
+            Crossing(tensor=each.tensor, codec="raw", bytes=each.bytes) for each in chunks
+        ),
+        ops_on_device=1,
+        ops=2,
+        device_s=sum(ready_s),
+        encode_s=sum(each.encode_s for each in chunks) * draw(SECONDS),
+        decode_s=0.0,
+        cloud_s=draw(SECONDS),
+        download_bytes=draw(st.integers(0, 1000)),
+        overhead_s=draw(SECONDS) / 100,
+        chunks=chunks if draw(st.booleans()) else (),
+    )
+
+
+@st.composite
+def in_chunks(draw: st.DrawFn) -> tuple[Plan, ...]:
+    return tuple(draw(a_plan_in_chunks(n)) for n in range(draw(st.integers(1, 6))))
+
+
+def cost_s(plan: Plan, document: PlanDocument, known: Estimate, up_bps: float) -> float:
+    pace = 1.0 if known.pace is None else known.pace
+    hidden_s = plan.hidden_s(up_bps, pace=pace)
+    return fixed_s(plan, document, known) + plan.upload_bytes / up_bps - hidden_s
+
+
+@settings(max_examples=300)
+@given(in_chunks(), ESTIMATES, st.lists(st.floats(min_value=1, max_value=12), min_size=20))
+def test_with_chunks_too_the_table_names_what_costs_least(
+    plan_document: PlanDocument,
+    plans: tuple[Plan, ...],
+    known: Estimate,
+    decades: list[float],
+) -> None:
+    document = msgspec.structs.replace(plan_document, plans=plans)
+    table = redrawn(document, known)
+    for decade in decades:
+        costs = {plan.id: cost_s(plan, document, known, 10**decade) for plan in plans}
+        least_s = min(costs.values())
+        assert costs[named(table, 10**decade)] <= least_s + 1e-9 * max(1.0, abs(least_s))
+    assert (table[0].from_bps, table[-1].to_bps) == (0.0, inf)
+    for below, above in pairwise(table):
+        assert below.to_bps == above.from_bps
+        assert below.plan != above.plan
+
+
+def test_the_table_of_plans_with_chunks_changes_where_their_latencies_are_the_same(
+    plan_document: PlanDocument,
+) -> None:
+    """10 kB in two halves, each after 0.1 s of work; 10 kB after 0.14 s; or 0.5 s here."""
+    halves = Plan(
+        id="halves",
+        crossing=tuple(Crossing(tensor=name, codec="raw", bytes=5000) for name in "ab"),
+        ops_on_device=1,
+        ops=2,
+        device_s=0.2,
+        encode_s=0.0,
+        decode_s=0.0,
+        cloud_s=0.0,
+        download_bytes=0,
+        chunks=tuple(Chunk(tensor=name, device_s=0.1, encode_s=0.0, bytes=5000) for name in "ab"),
+    )
+    once = msgspec.structs.replace(halves, id="once", device_s=0.14, chunks=())
+    here = msgspec.structs.replace(halves, id="here", crossing=(), device_s=0.5, chunks=())
+    document = msgspec.structs.replace(plan_document, plans=(here, once, halves))
+    away_s = document.link.rtt_s
+    # over x, seconds per byte: 0.1 + 10,000 x + round trip = 0.5; 0.2 + 5000 x = 0.14 + 10,000 x
+    first, second = 10_000 / (0.5 - 0.1 - away_s), 5000 / (0.2 - 0.14)
+    assert redrawn(document, Estimate()) == (
+        a_range(0.0, first, "here"),
+        a_range(first, second, "halves"),
+        a_range(second, inf, "once"),
+    )
 
 
 def test_which_plans_are_named_near_a_bandwidth(plan_document: PlanDocument) -> None:
