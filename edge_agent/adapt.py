@@ -5,6 +5,10 @@ left of their time after the cloud's own share and the round trip, per byte. Bot
 last few samples, so one stall (a throttled CPU, a lost packet) changes nothing and a real change
 shows after half of them.
 
+Of a request in several messages each message bounds the link from below: after it was handed over,
+it and all that came later went across. The bound is exact for the one from which on the link was
+never idle, and that is where it is highest.
+
 SAMPLES and STALE_S here and HYSTERESIS in :mod:`edge_agent.options` were chosen by replaying three
 recorded cellular uplinks and three made-up drives with tables of two to four plans (2026-11): the
 mean latency over that of the best plan at each moment, and changes of plan a minute::
@@ -19,7 +23,9 @@ mean latency over that of the best plan at each moment, and changes of plan a mi
     changes                5.4   4.8   4.2   3.5   2.9
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from statistics import median
 
 SAMPLES = 5
@@ -73,23 +79,39 @@ def probed(estimate: LinkEstimate, rtt_s: float, at_s: float) -> LinkEstimate:
 
 
 def observed(
-    estimate: LinkEstimate, *, nbytes: int, elapsed_s: float, cloud_s: float, at_s: float
+    estimate: LinkEstimate,
+    *,
+    sends: Sequence[tuple[float, int]],
+    answer_bytes: int,
+    cloud_s: float,
+    at_s: float,
 ) -> LinkEstimate:
     """Take in one answered request; samples that are stale by then are of another time, and go.
 
+    Where the highest bound is that of messages under MIN_BYTES, the link was idle before them, and
+    what it did before that says only that it is no slower: it counts where no more was known.
+
     Args:
         estimate: what was known.
-        nbytes: bytes of the request and its answer together.
-        elapsed_s: from handing the request to the uplink until its answer.
-        cloud_s: the part of it that the cloud says was its own.
+        sends: of each of the request's messages, in order, the seconds from handing it to the
+            uplink until the answer, and its bytes.
+        answer_bytes: the bytes of the answer.
+        cloud_s: the time that the cloud says was its own.
         at_s: when the answer came.
     """
-    if nbytes < MIN_BYTES:
-        return estimate
     rtt_s = estimate.rtt_s or 0.0
-    travel_s = max(elapsed_s - cloud_s - rtt_s, NOISE_OF_RTT * rtt_s, NOISE_S)
-    pace_s = min(max(travel_s / nbytes, 1 / MAX_BPS), 1 / MIN_BPS)
+    least_s = max(NOISE_OF_RTT * rtt_s, NOISE_S)
+    paces, small, nbytes = list[float](), list[float](), answer_bytes
+    for elapsed_s, each in reversed(sends):
+        nbytes += each
+        pace_s = max(elapsed_s - cloud_s - rtt_s, least_s) / max(nbytes, 1)
+        (small if nbytes < MIN_BYTES else paces).append(pace_s)
+    if not paces:
+        return estimate
+    pace_s = min(max(min(paces), 1 / MAX_BPS), 1 / MIN_BPS)
     kept = estimate.paces_s if at_s - estimate.paced_at_s <= STALE_S else ()
+    if kept and min(small, default=inf) < pace_s and median(kept) < pace_s:
+        return estimate
     return replace(estimate, paces_s=(*kept, pace_s)[-SAMPLES:], paced_at_s=at_s)
 
 

@@ -59,14 +59,16 @@ class RunFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudAnswered:
-    """The cloud's answer came, after *elapsed_s* of which it says *cloud_s* were its own.
+    """The cloud's answer of *nbytes* came; *cloud_s* of the time away it says were its own.
 
-    *wait_s* of those passed before it began with the inference; None if it does not say.
+    *sends* are the messages that asked for it, in order: the seconds from handing it over until the
+    answer, and its bytes. *wait_s* of the cloud's time passed before it began with the inference;
+    None if it does not say.
     """
 
     job: JobId
+    sends: tuple[tuple[float, int], ...]
     nbytes: int
-    elapsed_s: float
     cloud_s: float
     at_s: float
     wait_s: float | None = None
@@ -171,17 +173,24 @@ Event = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Have the worker compute a part; exactly one :class:`Ran` or :class:`RunFailed` follows."""
+    """Have the worker compute a part; exactly one :class:`Ran` or :class:`RunFailed` follows.
+
+    *chunked*: what a head has ready is sent while the rest of it is computed.
+    """
 
     job: JobId
     model: str
     plan: str
     part: Part
+    chunked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """Send the encoded head's output; :class:`CloudAnswered` or :class:`CloudFailed` may follow."""
+    """Send what was not sent yet of the head's output.
+
+    :class:`CloudAnswered` or :class:`CloudFailed` may follow.
+    """
 
     job: JobId
 

@@ -33,7 +33,7 @@ from edge_agent.outbox import Outbox
 from edge_agent.packets import Publication
 from edge_agent.shelf import Shelf
 from edge_agent.uplink import Answered, Uplink
-from edge_agent.work import Finished, Headed
+from edge_agent.work import Ahead, Finished, Headed
 from edge_agent.worker import Worker
 from protos.errors import WireError
 from protos.messages import Estimate, ModelRef, Placement
@@ -103,6 +103,7 @@ class Hands:
                     plan=action.plan,
                     key=live.key,
                     due_s=live.due_s,
+                    ahead=self._hopping(action.job, live) if action.chunked else None,
                 )
             case Part.TAIL:
                 assert live.headed is not None
@@ -112,11 +113,11 @@ class Hands:
         self._worker.submit(call, partial(self._ran, action.job, live))
 
     def send(self, action: Send) -> None:
-        """Send a head's output to the cloud."""
+        """Send a head's output to the cloud, but for what was sent ahead."""
         live = self._live[action.job]
         assert self._uplink is not None
         assert live.headed is not None
-        future = self._uplink.ask(live.key, live.headed.request)
+        future = self._uplink.ask(live.key, live.headed.chunks)
         future.add_done_callback(partial(self._came, action.job, live))
 
     def forget(self, action: Forget) -> None:
@@ -126,7 +127,7 @@ class Hands:
 
     def answer(self, action: Answer) -> None:
         """Publish a job's answer."""
-        live = self._live.pop(action.job)
+        live = self._pop(action.job)
         try:
             publication = self._written(live, action)
             live.followed = action.plan if action.undisturbed else None
@@ -137,9 +138,32 @@ class Hands:
 
     def refuse(self, action: Refuse) -> None:
         """Publish why a job has no answer."""
-        live = self._live.pop(action.job)
+        live = self._pop(action.job)
         log.info("job refused: id=%s status=%d", live.job.id, action.status)
         self._deliver(live, _problem(live, action.status, action.detail))
+
+    def _pop(self, id_: JobId) -> Live:
+        """Let go of a job that is over, and of what was sent ahead of one that nobody asked for."""
+        if self._uplink is not None:
+            self._uplink.forget(id_)
+        return self._live.pop(id_)
+
+    def _hopping(self, id_: JobId, live: Live) -> Ahead:
+        """Give the worker's thread a way to send a chunk on the loop.
+
+        The loop runs what a thread asks of it in the order it asks: every chunk comes before the
+        worker's word that the head is done, and so before the request's last chunk is sent.
+        """
+        loop = asyncio.get_running_loop()
+
+        def ahead(number: int, chunk: bytes) -> None:
+            loop.call_soon_threadsafe(self._ahead, id_, live, number, chunk)
+
+        return ahead
+
+    def _ahead(self, id_: JobId, live: Live, number: int, chunk: bytes) -> None:
+        if self._uplink is not None and self._live.get(id_) is live:  # else it was refused
+            self._uplink.ahead(id_, number, chunk)
 
     def _written(self, live: Live, action: Answer) -> Publication:
         assert live.pieces is not None
@@ -224,11 +248,10 @@ class Hands:
             found = future.result()
             error = _unusable(live, found)
         if error is None:
-            assert live.headed is not None
             event: Event = CloudAnswered(
                 job=id_,
-                nbytes=len(live.headed.request) + found.nbytes,
-                elapsed_s=found.received_s - found.sent_s,
+                sends=tuple((found.received_s - sent_s, each) for sent_s, each in found.sends),
+                nbytes=found.nbytes,
                 cloud_s=live.cloud.total_s,
                 wait_s=None if found.reply.timing is None else found.reply.timing.wait_s,
                 at_s=at_s,

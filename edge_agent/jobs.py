@@ -61,12 +61,18 @@ def dispatch(state: AgentState, at_s: float) -> Step:
     if job.stage is Stage.BOUNDARY:
         begun = replace(job, stage=Stage.RUNNING, part=Part.TAIL)
     else:
-        begun = _begun(state, job)
+        begun = _begun(state, job, at_s)
         ends_s = at_s + _work_s(state, begun)
         if any(j.stage is Stage.AWAY and j.give_up_s < ends_s for j in state.jobs.values()):
             return state, ()
     assert begun.part is not None
-    run = Run(job=job.id, model=job.model, plan=begun.plan, part=begun.part)
+    run = Run(
+        job=job.id,
+        model=job.model,
+        plan=begun.plan,
+        part=begun.part,
+        chunked=begun.part is Part.HEAD and begun.chunked,
+    )
     return replace(state.with_job(begun), busy=job.id), (run,)
 
 
@@ -100,8 +106,8 @@ def cloud_answered(state: AgentState, event: CloudAnswered) -> Step:
         return state, ()
     estimate = adapt.observed(
         state.estimate,
-        nbytes=event.nbytes,
-        elapsed_s=event.elapsed_s,
+        sends=event.sends,
+        answer_bytes=event.nbytes,
         cloud_s=event.cloud_s,
         at_s=event.at_s,
     )
@@ -113,14 +119,17 @@ def cloud_answered(state: AgentState, event: CloudAnswered) -> Step:
 
 
 def settled(state: AgentState, event: Settled) -> AgentState:
-    """Learn what the software takes around a request: what work, travel and cloud leave."""
+    """Learn what the software takes around a request: what work, travel and cloud leave.
+
+    The travel counts from the head's end, so that nothing that was sent before is counted twice.
+    """
     model = state.models[event.model]
     document = model.options.document
     if document is None:
         return state
     plan = document.plan(event.plan)
     away_s = event.travel_s + event.wait_s + plan.served_s if plan.remote else 0.0
-    spent = Spent(took_s=event.took_s - away_s, work_s=plan.busy_s)
+    spent = Spent(took_s=event.took_s - away_s, work_s=model.way(event.plan).head_s)
     seen = experience.answered(model.experience, spent, remote=plan.remote)
     return state.with_model(event.model, replace(model, experience=seen))
 
@@ -178,7 +187,7 @@ def give_up_s(
 _FOR_THE_WORKER = (Stage.QUEUED, Stage.BOUNDARY)
 
 
-def _begun(state: AgentState, job: Job) -> Job:
+def _begun(state: AgentState, job: Job, at_s: float) -> Job:
     model = state.models[job.model]
     remote = model.way(model.active).remote
     away = remote and state.link is Link.UP
@@ -187,6 +196,7 @@ def _begun(state: AgentState, job: Job) -> Job:
         stage=Stage.RUNNING,
         plan=model.active,
         part=Part.HEAD if away else Part.WHOLE,
+        chunked=away and model.options.hides(model.active, state.known(job.model, at_s)),
         fallback=remote and not away,
     )
 
@@ -200,7 +210,9 @@ def _sent(state: AgentState, job: Job, at_s: float) -> Step:
         give_up_s=give_up_s(
             due_s=job.due_s,
             sent_s=at_s,
-            away_s=model.options.away_s(job.plan, state.known(job.model, at_s)),
+            away_s=model.options.away_s(
+                job.plan, state.known(job.model, at_s), chunked=job.chunked
+            ),
             tail_s=model.way(job.plan).tail_s * model.experience.pace,
             slack_s=min(MAX_SLACK_S, SLACK_OF_BUDGET * (job.due_s - job.arrived_s)),
         ),

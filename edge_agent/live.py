@@ -63,7 +63,7 @@ class Live:
 
     @property
     def travel_s(self) -> float:
-        """How long the request was away and not in the cloud."""
+        """How long the request was away, from the head's end on, and not in the cloud."""
         if self.answered is None:
             return 0.0
         return max(0.0, self.answered.received_s - self.answered.sent_s - self.cloud.total_s)
@@ -77,7 +77,7 @@ class Live:
             away = Away(
                 sent_s=self.answered.sent_s,
                 received_s=self.answered.received_s,
-                sent_bytes=len(self.headed.request),
+                sent_bytes=self.headed.request_bytes,
                 received_bytes=self.answered.nbytes,
                 cloud=self.cloud,
             )

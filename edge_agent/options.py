@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Literal, Self
 
 from edge_agent.table import away_fixed_s, named, named_within, redrawn
+from planner.chunks import across_s
 from planner.plans import Plan, PlanDocument
 from protos.messages import Estimate
 
@@ -21,8 +22,9 @@ HYSTERESIS = 0.1
 class Way:
     """One plan as the agent weighs it.
 
-    ``head_s`` is the device's predicted work before the crossing, encoding included; ``tail_s``
-    what the device would need to finish by itself from there.
+    ``head_s`` is the device's predicted work before the crossing, encoding included, and of a plan
+    with chunks the software's time for each; ``tail_s`` is what the device would need to finish by
+    itself from there.
     """
 
     kind: Literal["edge", "split", "cloud"]
@@ -85,20 +87,38 @@ class Options:
             return active
         return named(table, known.up_bps)
 
-    def away_s(self, plan: str, known: Estimate) -> float:
-        """How long a request should be away in the cloud, travel and waiting included."""
+    def hides(self, plan: str, known: Estimate) -> bool:
+        """Whether a request of *plan* is across sooner if it is sent while its head works."""
+        if self.document is None:
+            return False
+        pace = 1.0 if known.pace is None else known.pace
+        return self.document.plan(plan).hidden_s(self._up_bps(known), pace=pace) > 0
+
+    def away_s(self, plan: str, known: Estimate, *, chunked: bool = False) -> float:
+        """How long a request should be away in the cloud, travel and waiting included.
+
+        It counts from the head's end; what was sent in chunks by then is not waited for.
+        """
         if self.document is None:
             return 0.0
-        found = self.document.plan(plan)
-        up_bps = self.document.link.up_bps if known.up_bps is None else known.up_bps
-        return away_fixed_s(found, self.document, known) + found.upload_bytes / up_bps
+        found, up_bps = self.document.plan(plan), self._up_bps(known)
+        upload_s = found.upload_bytes / up_bps
+        if chunked:
+            pace = 1.0 if known.pace is None else known.pace
+            upload_s = across_s(found.chunks, up_bps, pace=pace) - pace * self.ways[plan].head_s
+        return away_fixed_s(found, self.document, known) + upload_s
+
+    def _up_bps(self, known: Estimate) -> float:
+        assert self.document is not None
+        return self.document.link.up_bps if known.up_bps is None else known.up_bps
 
 
 def _way(plan: Plan, whole_s: float) -> Way:
     if plan.kind == "edge":
         return Way(kind="edge", head_s=plan.device_s)
+    head_s = sum(chunk.device_s + chunk.encode_s for chunk in plan.chunks)
     return Way(
         kind=plan.kind,
-        head_s=plan.device_s + plan.encode_s,
+        head_s=head_s if plan.chunks else plan.busy_s,
         tail_s=max(0.0, whole_s - plan.device_s),
     )

@@ -3,22 +3,29 @@
 A plan needs a head and a tail, the tail from the boundary tensors on: a lost link then costs no
 recomputation. Each is parted once more between the steps and the rest, because the answer says how
 long the steps took, and because then the plans that send some form of the input share one session.
+
+Where a plan sends its request in chunks, the head is there once more in stages, each of which ends
+with tensors that can be sent.
 """
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import numpy as np
 
+from planner.chunks import Chunk
 from planner.errors import CutError, InputError
+from planner.graph import UNKNOWN
 from planner.model import Model, sample_inputs
 from planner.pieces import Piece
 from planner.plans import Crossing, Plan
 from planner.steps import SOURCE, made_up_message
+from protos import codecs
+from protos.slices import MOST, axis_of
 from protos.tensors import Array
 
 Arrays = Mapping[str, Array]
@@ -56,14 +63,33 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A boundary tensor that is sent in chunks: its *slices* along *axis*, or one that is whole."""
+
+    crossing: Crossing
+    slices: int = 1
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A part of the head, from what is there by then to the tensors that are sent after it."""
+
+    chain: Chain
+    sends: tuple[Outgoing, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pieces:
     """What one plan runs.
 
     *early* are the answers that the head makes already, *late* those that the tail makes. Without a
-    crossing the head makes all and there is no tail.
+    crossing the head makes all and there is no tail. The *stages* together are the head, and the
+    last makes the early answers; there are none where the request has but one chunk.
     """
 
     head: Chain
+    stages: tuple[Stage, ...]
     tail: Chain
     crossing: tuple[Crossing, ...]
     early: tuple[str, ...]
@@ -91,7 +117,9 @@ class Shelf:
         """
         with self._loading:  # two plans that share a piece must not both make it
             warm = tuple(self._shared.values())
-            pieces = self._made(model, () if plan is None else plan.crossing)
+            pieces = self._made(
+                model, () if plan is None else plan.crossing, () if plan is None else plan.chunks
+            )
             _warm(self._models[model], pieces, warm)
         with self._lock:
             self._pieces[model, id_] = pieces
@@ -105,7 +133,7 @@ class Shelf:
         with self._lock:
             return self._pieces[key]
 
-    def _made(self, name: str, crossing: tuple[Crossing, ...]) -> Pieces:
+    def _made(self, name: str, crossing: tuple[Crossing, ...], chunks: tuple[Chunk, ...]) -> Pieces:
         model = self._models[name]
         tensors = tuple(each.tensor for each in crossing)
         for tensor in tensors:
@@ -116,12 +144,38 @@ class Shelf:
         first = (*tensors, *(answer for answer in early if answer not in tensors))
         return Pieces(
             head=self._chain(name, model.source, first),
+            stages=self._stages(name, _staged(model, crossing, chunks), first),
             tail=self._chain(name, tensors, late),
             crossing=crossing,
             early=early,
             late=late,
             datatypes={tensor: model.graph.info(tensor).datatype for tensor in tensors},
         )
+
+    def _stages(
+        self, name: str, staged: Sequence[tuple[Outgoing, ...]], first: tuple[str, ...]
+    ) -> tuple[Stage, ...]:
+        """Part the head, which makes *first*, behind each of *staged*.
+
+        A stage runs what its tensors need and no stage before it has run, and gives what is read
+        after it besides: so no op runs twice.
+        """
+        model, graph = self._models[name], self._models[name].graph
+        head = set(graph.needed(first, model.source)[0])
+        stages, given, ran = list[Stage](), model.source, set[int]()
+        for place, sends in enumerate(staged, start=1):
+            own = tuple(each.crossing.tensor for each in sends)
+            runs = set(graph.needed(own, model.source)[0]) - ran
+            if place == len(staged):
+                runs = head - ran
+            ran |= runs
+            later = {tensor for index in head - ran for tensor in graph.ops[index].inputs}
+            later.update(first)
+            made = [tensor for index in sorted(runs) for tensor in graph.ops[index].outputs]
+            passed = tuple(tensor for tensor in made if tensor in later)
+            stages.append(Stage(chain=self._chain(name, given, passed), sends=sends))
+            given += passed
+        return tuple(stages)
 
     def _chain(self, name: str, given: tuple[str, ...], wanted: tuple[str, ...]) -> Chain:
         """Part the way from *given* to *wanted* before its first op that is no step."""
@@ -154,19 +208,64 @@ class Shelf:
         return piece
 
 
+def _staged(
+    model: Model, crossing: tuple[Crossing, ...], chunks: tuple[Chunk, ...]
+) -> list[tuple[Outgoing, ...]]:
+    """Group what is sent by the stage that makes it; nothing where that is one chunk.
+
+    Raises:
+        CutError: the chunks are not those of the crossing.
+    """
+    coded = {each.tensor: each for each in crossing}
+    if chunks and {chunk.tensor for chunk in chunks} != coded.keys():
+        raise CutError(
+            f"the chunks of a plan of {model.name} are not those of its crossing: plan again"
+        )
+    staged = list[tuple[Outgoing, ...]]()
+    for chunk in chunks:
+        if chunk.number > 1:
+            continue
+        sends = _outgoing(model, coded[chunk.tensor], chunk.of)
+        if chunk.device_s > 0 or not staged:
+            staged.append((sends,))
+        else:
+            staged[-1] += (sends,)
+    count = sum(each.slices for stage in staged for each in stage)
+    if count > MOST:
+        raise CutError(f"a plan of {model.name} has {count} chunks, and {MOST} can be sent")
+    return staged if count > 1 else []
+
+
+def _outgoing(model: Model, crossing: Crossing, count: int) -> Outgoing:
+    """Slice a tensor only if that can be settled now: how many chunks come is told with each."""
+    info = model.graph.info(crossing.tensor)
+    if info.datatype == "BYTES" or UNKNOWN in info.shape:
+        return Outgoing(crossing=crossing)
+    axis = axis_of(codecs.parse(crossing.codec), info.shape, count)
+    if axis is None:
+        return Outgoing(crossing=crossing)
+    return Outgoing(crossing=crossing, slices=count, axis=axis)
+
+
 def _run(piece: Piece, arrays: Arrays) -> dict[str, Array]:
     return piece.run({name: arrays[name] for name in piece.inputs})
 
 
 def _warm(model: Model, pieces: Pieces, warm: tuple[Piece, ...]) -> None:
     """Run what is new once: it allocates memory, and Pillow loads its plug-ins, 8 ms (2026-11)."""
-    tail = pieces.tail.rest is not None and pieces.tail.rest not in warm
-    if not tail and (pieces.head.rest is None or pieces.head.rest in warm):
-        return
+
+    def cold(chain: Chain) -> bool:
+        return chain.rest is not None and chain.rest not in warm
+
     with suppress(InputError):  # what we made up does not suit it: the first request will tell
-        made = pieces.head.run(_sample(model))
-        if tail:
-            pieces.tail.run(made.arrays)
+        if any(cold(stage.chain) for stage in pieces.stages):
+            arrays = _sample(model)
+            for stage in pieces.stages:
+                arrays = stage.chain.run(arrays).arrays
+        if cold(pieces.head) or cold(pieces.tail):
+            made = pieces.head.run(_sample(model))
+            if cold(pieces.tail):
+                pieces.tail.run(made.arrays)
 
 
 def _sample(model: Model) -> dict[str, Array]:

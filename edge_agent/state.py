@@ -43,7 +43,7 @@ class Job:
     """One accepted request; *plan* and what follows are set when it begins.
 
     It is *alone* if no other was held at any time since it came: only then does its time tell what
-    the software takes.
+    the software takes. *chunked*: its head is sent while it is computed.
     """
 
     id: JobId
@@ -53,6 +53,7 @@ class Job:
     stage: Stage = Stage.QUEUED
     plan: str = ""
     part: Part | None = None
+    chunked: bool = False
     fallback: bool = False
     give_up_s: float = inf
     alone: bool = False

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from planner.chunks import Chunk
 from planner.model import Model, read
 from planner.plans import (
     Certificate,
@@ -81,15 +83,63 @@ def plan_document() -> PlanDocument:
     return _document("0" * 64)
 
 
+def chunked_plan(*, codec: str = "raw", slices: int = 2) -> Plan:
+    """A plan of the forked model: ``relu`` goes up, in slices, while ``tanh`` is computed."""
+    relu, tanh = (
+        Crossing(tensor="relu", codec=codec, bytes=1024),
+        Crossing(tensor="tanh", codec=codec, bytes=1024),
+    )
+    sliced = tuple(
+        Chunk(
+            tensor="relu",
+            number=number,
+            of=slices,
+            device_s=0.0 if number > 1 else 0.010,
+            encode_s=0.001,
+            bytes=1024 // slices,
+        )
+        for number in range(1, slices + 1)
+    )
+    return Plan(
+        id="chunked",
+        crossing=(relu, tanh),
+        ops_on_device=4,
+        ops=8,
+        device_s=0.030,
+        encode_s=0.001 * (slices + 1),
+        decode_s=0.0,
+        cloud_s=0.004,
+        download_bytes=0,
+        chunks=(*sliced, Chunk(tensor="tanh", device_s=0.020, encode_s=0.001, bytes=1024)),
+    )
+
+
+def _forked_document(digest: str) -> PlanDocument:
+    """All here (60 ms), or a split that is sent in three chunks."""
+    document = _document(digest)
+    here = msgspec.structs.replace(document.plan("device-only"), device_s=0.060, ops=8)
+    return msgspec.structs.replace(
+        document,
+        choice="chunked",
+        runner_up="device-only",
+        plans=(here, chunked_plan()),
+        baselines=("device-only",),
+        table=(
+            Range(from_bps=1.0, to_bps=50_000.0, plan="device-only"),
+            Range(from_bps=50_000.0, to_bps=1e9, plan="chunked"),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def forked_document() -> PlanDocument:
+    """The plans of :func:`_forked_document`, of no particular model."""
+    return _forked_document("0" * 64)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """The tiny model's files."""
-    folder = tmp_path_factory.mktemp("tiny")
-    random = np.random.default_rng(7)
-    weights = [
-        numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
-        for name, shape in (("kernel", (4, 3, 3, 3)), ("dense", (4, 2)))
-    ]
     nodes = [
         helper.make_node("Conv", ["input", "kernel"], ["conv"], pads=[1] * 4),
         helper.make_node("Relu", ["conv"], ["relu"]),
@@ -97,11 +147,47 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Files:
         helper.make_node("Flatten", ["pool"], ["flat"]),
         helper.make_node("MatMul", ["flat", "dense"], ["logits"]),
     ]
+    return _written(tmp_path_factory.mktemp("tiny"), nodes, _document)
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A model with two ways from ``conv`` to ``sum``; ``most`` is an answer on neither."""
+    nodes = [
+        helper.make_node("Conv", ["input", "kernel"], ["conv"], pads=[1] * 4),
+        helper.make_node("Relu", ["conv"], ["relu"]),
+        helper.make_node("Conv", ["conv", "second"], ["deep"], pads=[1] * 4),
+        helper.make_node("Tanh", ["deep"], ["tanh"]),
+        helper.make_node("Add", ["relu", "tanh"], ["sum"]),
+        helper.make_node("GlobalAveragePool", ["sum"], ["pool"]),
+        helper.make_node("Flatten", ["pool"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "dense"], ["logits"]),
+        helper.make_node("GlobalMaxPool", ["conv"], ["most"]),
+    ]
+    most = helper.make_tensor_value_info("most", TensorProto.FLOAT, [1, 4, 1, 1])
+    return _written(tmp_path_factory.mktemp("forked"), nodes, _forked_document, most)
+
+
+def _written(
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    document: Callable[[str], PlanDocument],
+    *outputs: onnx.ValueInfoProto,
+) -> Files:
+    """Write a model from 8 x 8 pixels to two logits, with *outputs* besides."""
+    random = np.random.default_rng(7)
+    read_by = {name for node in nodes for name in node.input}
+    shapes = {"kernel": (4, 3, 3, 3), "dense": (4, 2), "second": (4, 4, 3, 3)}
+    weights = [
+        numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+        if name in read_by
+    ]
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 8, 8])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 2]), *outputs],
         weights,
     )
     opsets = [helper.make_opsetid("", 17)]
@@ -116,7 +202,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Files:
     labels = {"step": "top_k", "tensor": "logits", "labels": ["cat", "dog"], "softmax": True}
     steps = {"schema": "isthmus.steps/1", "input": "input", "before": before, "after": [labels]}
     files.steps.write_text(json.dumps(steps))
-    write_plan(_document(read(files.onnx, steps=files.steps).digest), files.plan)
+    write_plan(document(read(files.onnx, steps=files.steps).digest), files.plan)
     return files
 
 
@@ -124,6 +210,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def tiny_model(tiny: Files) -> Model:
     """The tiny model as it is read."""
     return read(tiny.onnx, steps=tiny.steps)
+
+
+@pytest.fixture(scope="session")
+def forked_model(forked: Files) -> Model:
+    """The forked model as it is read."""
+    return read(forked.onnx, steps=forked.steps)
 
 
 @pytest.fixture(scope="session")

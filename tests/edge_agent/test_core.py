@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import inf
 from types import MappingProxyType
 
+import msgspec
 import pytest
 
 from edge_agent import core, jobs, links
@@ -158,6 +159,38 @@ def test_a_head_that_ran_goes_up_the_link() -> None:
     )
 
 
+def test_a_head_whose_plan_has_chunks_is_sent_while_it_runs_if_that_saves_time(
+    forked_document: PlanDocument,
+) -> None:
+    """At the document's link before anything is measured; not where a message takes no time."""
+    plan = forked_document.plan("chunked")
+    slower = msgspec.structs.replace(plan, encode_s=plan.encode_s - 0.001)
+    document = msgspec.structs.replace(forked_document, plans=(slower,))
+    model = ModelState(options=Options.of(document), active="chunked", loaded=("chunked",))
+    before = AgentState(link=Link.UP, models={"m": model}, probing=Probing(next_s=inf))
+    arrived = JobArrived(job=A, model="m", due_s=2.0, at_s=0.0)
+    for paces_s, chunked in (((), True), ((1e-9,), False)):
+        measured = replace(before, estimate=LinkEstimate(paces_s=paces_s))
+        state, actions = core.step(measured, arrived)
+        asked = Run(job=A, model="m", plan="chunked", part=Part.HEAD, chunked=chunked)
+        assert actions == (asked,)
+        assert state.jobs[A].chunked is chunked
+        _, actions = core.step(state, Ran(job=A, took_s=0.033, at_s=0.033))
+        assert actions == (Send(job=A),)
+
+
+def test_a_head_that_is_not_run_has_no_chunks(forked_document: PlanDocument) -> None:
+    """The link is doubted before it, or by the time it ends: nothing of it need be unsent."""
+    model = ModelState(options=Options.of(forked_document), active="chunked", loaded=("chunked",))
+    before = AgentState(link=Link.DOUBTED, models={"m": model}, probing=Probing(next_s=inf))
+    event = JobArrived(job=A, model="m", due_s=2.0, at_s=0.0)
+    _, actions = core.step(before, event)
+    assert actions == (Run(job=A, model="m", plan="chunked", part=Part.WHOLE),)
+    state, _ = core.step(replace(before, link=Link.UP), event)
+    _, actions = core.step(replace(state, link=Link.DOUBTED), Ran(job=A, took_s=0.03, at_s=0.03))
+    assert actions == (Run(job=A, model="m", plan="chunked", part=Part.TAIL),)
+
+
 def test_a_head_that_ran_while_the_link_was_lost_is_finished_here_at_once() -> None:
     before = an_agent(running(Part.HEAD), link=Link.DOUBTED, busy=A)
     assert core.step(before, Ran(job=A, took_s=0.1, at_s=0.1)) == (
@@ -233,7 +266,9 @@ def test_a_request_that_the_worker_cannot_run_is_refused_and_the_next_begins() -
 
 
 def test_the_clouds_answer_is_published_and_the_link_is_measured() -> None:
-    event = CloudAnswered(job=A, nbytes=10_000, elapsed_s=0.3, cloud_s=0.2, at_s=0.5, wait_s=0.05)
+    event = CloudAnswered(
+        job=A, sends=((0.3, 9_000),), nbytes=1_000, cloud_s=0.2, at_s=0.5, wait_s=0.05
+    )
     state, actions = core.step(an_agent(away()), event)
     assert actions == (Answer(job=A, plan="plan", mode="split"),)
     seen = Experience(waits_s=(0.05,), waited_at_s=0.5)
@@ -250,7 +285,7 @@ def test_the_clouds_answer_is_published_and_the_link_is_measured() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        CloudAnswered(job=A, nbytes=10_000, elapsed_s=3.0, cloud_s=0.2, at_s=3.0),
+        CloudAnswered(job=A, sends=((3.0, 9_000),), nbytes=1_000, cloud_s=0.2, at_s=3.0),
         CloudFailed(job=A, link_lost=False, at_s=3.0),
     ],
 )
@@ -260,7 +295,7 @@ def test_what_the_cloud_says_of_a_job_that_is_over_changes_nothing(event: Event)
 
 def test_a_late_answer_does_not_overtake_the_tail_that_runs_already() -> None:
     before = an_agent(running(Part.TAIL, fallback=True), busy=A)
-    event = CloudAnswered(job=A, nbytes=10_000, elapsed_s=1.6, cloud_s=0.2, at_s=1.6)
+    event = CloudAnswered(job=A, sends=((1.6, 9_000),), nbytes=1_000, cloud_s=0.2, at_s=1.6)
     assert core.step(before, event) == (before, ())
 
 

@@ -128,3 +128,40 @@ def test_how_long_a_request_is_away(options: Options) -> None:
     """6000 bytes at 1 MB/s, a round trip of 5 ms, 6 ms of work in the cloud, 3 of waiting."""
     assert options.away_s("cloud-jpeg", on(1e6, wait_s=0.003)) == pytest.approx(0.020)
     assert options.away_s("cloud-jpeg", Estimate()) == pytest.approx(0.011 + 6000 / 731_250)
+
+
+def test_what_a_plan_in_chunks_saves_depends_on_the_link_and_on_the_devices_pace(
+    forked_document: PlanDocument,
+) -> None:
+    """With 0.5 ms for each message more it saves nothing where a kilobyte takes less."""
+    plan = forked_document.plan("chunked")
+    plan = msgspec.structs.replace(plan, encode_s=plan.encode_s - 0.001)
+    document = msgspec.structs.replace(
+        forked_document, plans=(forked_document.plan("device-only"), plan)
+    )
+    options = Options.of(document)
+    assert options.hides("chunked", Estimate())
+    assert options.hides("chunked", on(1e5))
+    assert not options.hides("chunked", on(1e9))
+    assert not options.hides("chunked", on(1.5e6, pace=2.0))
+    assert options.hides("chunked", on(1.5e6, pace=0.5))
+    assert not options.hides("device-only", on(1e5))
+    assert not Options.device_only().hides(DEVICE_ONLY, on(1e5))
+
+
+def test_how_long_a_request_that_is_sent_in_chunks_is_away(forked_document: PlanDocument) -> None:
+    """Head 33 ms; at 20 kB/s 512, 512 and 1024 bytes from 11, 12 and 33 ms on are across at 113.4.
+
+    At half the pace the head takes 66 ms, and they are across at 124.4.
+    """
+    options = Options.of(forked_document)
+    assert options.ways["chunked"] == Way(kind="split", head_s=pytest.approx(0.033), tail_s=0.030)  # type: ignore[arg-type]
+    away_s = 0.005 + 0.004
+    found = [
+        options.away_s("chunked", on(2e4)),
+        options.away_s("chunked", on(2e4), chunked=True),
+        options.away_s("chunked", on(2e4, pace=2.0), chunked=True),
+        options.away_s("chunked", on(1e9), chunked=True),
+    ]
+    expected = [2048 / 2e4, 0.1134 - 0.033, 0.1244 - 0.066, 1024 / 1e9]
+    assert found == [pytest.approx(away_s + upload_s) for upload_s in expected]

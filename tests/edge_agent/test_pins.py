@@ -188,7 +188,7 @@ def test_a_cloud_that_makes_every_request_wait_is_left_for_the_device(
             plan=state.models["m"].active,
         )
         event = CloudAnswered(
-            job=job.id, nbytes=1024, elapsed_s=0.1, cloud_s=0.05, at_s=0.1, wait_s=0.04
+            job=job.id, sends=((0.1, 1024),), nbytes=0, cloud_s=0.05, at_s=0.1, wait_s=0.04
         )
         state, actions = core.step(state.with_job(job), event)
         changes.append([each.plan for each in actions if isinstance(each, PlanChanged)])

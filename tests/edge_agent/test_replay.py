@@ -81,8 +81,8 @@ def replay(document: PlanDocument, trace: Trace) -> list[Moment]:
             now_s += away_s
             estimate = observed(
                 estimate,
-                nbytes=plan.upload_bytes,
-                elapsed_s=away_s,
+                sends=((away_s, plan.upload_bytes),),
+                answer_bytes=0,
                 cloud_s=plan.served_s,
                 at_s=now_s,
             )

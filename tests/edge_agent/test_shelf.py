@@ -53,7 +53,7 @@ def test_the_request_to_the_cloud_holds_the_boundary(
     headed = head(
         a_job(picture(3)), shelf["tiny", "plan-1"], version="2", plan="plan-1", key="k", due_s=0.0
     )
-    request = decode_request(headed.request)
+    request = decode_request(headed.chunks[0])
     (tensor,) = request.inputs
     assert (request.model, request.version, request.id) == ("tiny", "2", "k")
     assert (request.cut, request.key, request.deadline_ms) == ("plan-1", "k", 1.0)
@@ -69,7 +69,7 @@ def test_a_plan_that_sends_the_message_itself_runs_nothing_here(
     pieces = shelf["tiny", "cloud-jpeg"]
     assert (pieces.head.steps, pieces.head.rest) == (None, None)
     headed = head(a_job(image), pieces, version="1", plan="cloud-jpeg", key="k", due_s=1e9)
-    assert decode_request(headed.request).inputs[0].array().tolist() == [image]
+    assert decode_request(headed.chunks[0]).inputs[0].array().tolist() == [image]
 
 
 def test_plans_that_send_some_form_of_the_input_share_one_session(shelf: Shelf) -> None:
@@ -103,7 +103,7 @@ def test_a_value_that_the_codec_cannot_hold_crosses_raw(
     shelf = Shelf({"tiny": tiny_model}, threads=1)
     shelf.load("tiny", "p", coded)
     headed = head(a_job(picture(1)), shelf["tiny", "p"], version="1", plan="p", key="k", due_s=1e9)
-    assert decode_request(headed.request).inputs[0].codec == "raw"
+    assert decode_request(headed.chunks[0]).inputs[0].codec == "raw"
 
 
 def test_a_plan_of_another_model_is_an_error(

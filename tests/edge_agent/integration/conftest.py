@@ -26,10 +26,13 @@ from protos.wire import (
     Reply,
     Tensor,
     Timing,
+    arrays,
     decode_request,
     encode_reply,
     encode_stream_error,
     encode_stream_reply,
+    joined,
+    route,
 )
 from testbed.broker import INSTALL, Broker, mosquitto_path
 from testbed.control import LinkControl
@@ -141,7 +144,12 @@ class App:
 
 
 class Cloud(grpc.GenericRpcHandler):
-    """A gateway that runs tails itself; it can be told to be silent or to refuse."""
+    """A gateway that runs tails itself; it can be told to be silent or to refuse.
+
+    *asked* are the messages as they came. Of so many requests in chunks as *breaks* says, it ends
+    the stream at the first chunk; of that whose id is *refused* it refuses the first, and ignores
+    the others.
+    """
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -153,6 +161,8 @@ class Cloud(grpc.GenericRpcHandler):
         self.silent = False
         self.refusal = ""
         self.loses = ""
+        self.breaks = 0
+        self.refused = ""
         self.keys: set[str] = set()
         self._server.start()
 
@@ -170,16 +180,31 @@ class Cloud(grpc.GenericRpcHandler):
         return None
 
     def _answers(self, requests: Iterator[bytes], _context: object) -> Iterator[bytes]:
+        held: dict[str, list[bytes]] = {}
         for data in requests:
             self.asked.put(data)
             if self.silent:
                 continue
-            request = decode_request(data)
+            found = route(data)
+            number, of = found.chunk or (1, 1)
+            if number < of and self.breaks > 0:
+                self.breaks -= 1
+                return
+            if found.id == self.refused:
+                if number == 1:
+                    yield encode_stream_error(found.id, "too many are open")
+                continue
+            parts = held.setdefault(found.id, [])
+            assert number == len(parts) + 1, "a chunk came out of order"
+            parts.append(data)
+            if number < of:
+                continue
+            request = decode_request(joined(held.pop(found.id)))
             if self.refusal:
                 yield encode_stream_error(request.id, self.refusal)
                 continue
-            arrays = {tensor.name: tensor.array() for tensor in request.inputs}
-            outputs = self._model.piece(tuple(arrays)).run(arrays)
+            given = arrays(request.inputs)
+            outputs = self._model.piece(tuple(given)).run(given)
             reply = Reply(
                 model=request.model,
                 version=request.version,
