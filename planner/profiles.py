@@ -37,7 +37,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     numpy: str = ""
 
 
-MESSAGE_S = 2e-4
+MESSAGE_S = 2.5e-4
 """Seconds that the agent takes for a message more: writing it, handing it to gRPC's loop, sending
 it."""
 

@@ -7,20 +7,22 @@ the programme of :mod:`planner.solve.program`, with two rows a tensor, for its f
 last. Few of them matter. They are added when an answer breaks them (row generation; Dantzig,
 Fulkerson and Johnson 1954), and the answer that breaks none is the best.
 
-The rows leave out what a message more costs the device, so that the bound holds for every way to
-part a request; the value is that of the chunks that are really sent.
+A tensor that may be sent in slices is a candidate both so, with what the messages cost, and whole.
+What a stage's message costs is left out, so that the bound holds whichever tensors share one; the
+value is that of the chunks that are really sent.
 """
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from planner.rates import Rates
 from planner.solve.problem import Chosen, Problem
 from planner.solve.program import Cost, Limits, Table
+from planner.solve.way import Way
 
 TIME_LIMIT_S = 10.0
 _EVEN = 1e-6
@@ -52,7 +54,7 @@ def soonest(
         below: seconds that it must stay below; what is known to be reachable.
         time_limit_s: after which the bound is what was proved by then, 0 at the worst.
     """
-    model = _Rows(Table(problem), problem, rates)
+    model = _Rows(problem, rates)
     costs = dict(model.first())
     until_s = time.perf_counter() + time_limit_s
     bound = 0.0
@@ -71,7 +73,7 @@ def soonest(
             if key not in costs and _value(cost, found.values) > found.value * (1 + _EVEN)
         }
         if not broken:
-            return Soonest(chosen, bound)
+            return Soonest(model.plain(chosen), bound)
         costs |= broken
     return Soonest(None, bound)
 
@@ -81,13 +83,32 @@ _Key = tuple[str, bool]
 
 
 class _Rows:
-    def __init__(self, table: Table, problem: Problem, rates: Rates) -> None:
-        self.table = table
+    def __init__(self, problem: Problem, rates: Rates) -> None:
+        self._message_s = problem.message_s or 0.0
+        ways = {name: self._either(each) for name, each in problem.ways.items()}
+        self.table = Table(replace(problem, ways=ways, message_s=None))
         self._problem = problem
         self._rates = rates
         producer = problem.graph.producer
         names = sorted(problem.graph.consumers, key=lambda name: producer.get(name, -1))
         self._place = {name: place for place, name in enumerate(names)}
+
+    def plain(self, chosen: Chosen) -> Chosen:
+        """*chosen* in the problem's own ways, which are sent in slices wherever that is sooner."""
+        ways = {
+            name: next(way for way in self._problem.ways[name] if way.codec == each.codec)
+            for name, each in chosen.crossing.items()
+        }
+        return self._problem.use(chosen.head, ways)
+
+    def _either(self, ways: Sequence[Way]) -> tuple[Way, ...]:
+        """Each way whole, and in slices where it has them."""
+        parted = [
+            replace(way, encode_s=way.encode_s + (way.slices - 1) * self._message_s)
+            for way in ways
+            if way.slices > 1
+        ]
+        return (*(replace(way, slices=1) for way in ways), *parted)
 
     def first(self) -> Iterator[tuple[_Key, Cost]]:
         """The link busy from the very first tensor on, and the device to its last op."""
@@ -129,7 +150,7 @@ class _Rows:
             elif place > here:
                 price += link_s
             elif first:
-                price += encode_s / way.slices + link_s
+                price += self._first_slice_s(way) + link_s
             else:
                 price += encode_s + rates.up * (way.nbytes // way.slices)
             row[j] = price
@@ -139,6 +160,11 @@ class _Rows:
                 constant += rates.down * nbytes
         row[self.table.trip] = rates.trip - rates.stay
         return row, constant
+
+    def _first_slice_s(self, way: Way) -> float:
+        """Until it is encoded: the messages come after."""
+        plain_s = way.encode_s - (way.slices - 1) * self._message_s
+        return self._rates.device * max(plain_s, 0.0) / way.slices
 
 
 def _value(cost: Cost, values: np.ndarray) -> float:

@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 
 from planner.rates import Rates, Use
 from planner.solve.problem import Chosen, Problem
+from planner.solve.stray import stdout_is_stderr
 from planner.solve.way import Way
 
 TIME_LIMIT_S = 30.0
@@ -172,13 +173,14 @@ class Table:
                 lower[i] = 1
         if np.any(lower > upper):
             return None
-        found = milp(
-            target,
-            constraints=LinearConstraint(_matrix(rows, self.count), low, high),
-            integrality=whole,
-            bounds=(lower, upper),
-            options={"mip_rel_gap": 0.0, "time_limit": time_limit_s},
-        )
+        with stdout_is_stderr():
+            found = milp(
+                target,
+                constraints=LinearConstraint(_matrix(rows, self.count), low, high),
+                integrality=whole,
+                bounds=(lower, upper),
+                options={"mip_rel_gap": 0.0, "time_limit": time_limit_s},
+            )
         if found.x is None:
             if found.status == _INFEASIBLE:
                 return None
@@ -262,7 +264,7 @@ class Table:
 
 
 def _useful(ways: Sequence[Way]) -> tuple[Way, ...]:
-    """Those that no other beats in bytes and in both times at once."""
+    """Those that no other beats in bytes, in both times and in slices at once."""
 
     def beaten(way: Way, by: Way) -> bool:
         mine, others = _figures(way), _figures(by)
@@ -273,7 +275,7 @@ def _useful(ways: Sequence[Way]) -> tuple[Way, ...]:
 
 
 def _figures(way: Way) -> tuple[float, ...]:
-    return (way.nbytes, way.encode_s, way.decode_s)
+    return (way.nbytes, way.encode_s, way.decode_s, -way.slices)
 
 
 def _matrix(rows: Sequence[dict[int, float]], columns: int) -> csr_array:
