@@ -4,8 +4,8 @@ A plan needs a head and a tail, the tail from the boundary tensors on: a lost li
 recomputation. Each is parted once more between the steps and the rest, because the answer says how
 long the steps took, and because then the plans that send some form of the input share one session.
 
-Where a plan sends its request in chunks, the head is there once more in stages, each of which ends
-with tensors that can be sent.
+Where a plan sends its request in chunks, the head is in stages, each of which ends with tensors
+that can be sent.
 """
 
 import threading
@@ -63,6 +63,21 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InTurn:
+    """Chains, each of which goes on where the one before ended."""
+
+    chains: tuple[Chain, ...]
+
+    def run(self, given: Arrays) -> Made:
+        """Run all; see :meth:`Chain.run`."""
+        arrays, pre_s = dict(given), 0.0
+        for chain in self.chains:
+            made = chain.run(arrays)
+            arrays, pre_s = made.arrays, pre_s + made.pre_s
+        return Made(arrays=arrays, pre_s=pre_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """A boundary tensor that is sent in chunks: its *slices* along *axis*, or one that is whole."""
 
@@ -84,11 +99,12 @@ class Pieces:
     """What one plan runs.
 
     *early* are the answers that the head makes already, *late* those that the tail makes. Without a
-    crossing the head makes all and there is no tail. The *stages* together are the head, and the
-    last makes the early answers; there are none where the request has but one chunk.
+    crossing the head makes all and there is no tail. The *stages* together are the head, which is
+    not there a second time, and the last makes the early answers; there are none where the request
+    has but one chunk.
     """
 
-    head: Chain
+    head: Chain | InTurn
     stages: tuple[Stage, ...]
     tail: Chain
     crossing: tuple[Crossing, ...]
@@ -142,9 +158,12 @@ class Shelf:
         late = model.late(tensors)
         early = tuple(answer for answer in model.answers if answer not in late)
         first = (*tensors, *(answer for answer in early if answer not in tensors))
+        stages = self._stages(name, _staged(model, crossing, chunks), first)
         return Pieces(
-            head=self._chain(name, model.source, first),
-            stages=self._stages(name, _staged(model, crossing, chunks), first),
+            head=InTurn(chains=tuple(stage.chain for stage in stages))
+            if stages
+            else self._chain(name, model.source, first),
+            stages=stages,
             tail=self._chain(name, tensors, late),
             crossing=crossing,
             early=early,
@@ -253,19 +272,14 @@ def _run(piece: Piece, arrays: Arrays) -> dict[str, Array]:
 
 def _warm(model: Model, pieces: Pieces, warm: tuple[Piece, ...]) -> None:
     """Run what is new once: it allocates memory, and Pillow loads its plug-ins, 8 ms (2026-11)."""
-
-    def cold(chain: Chain) -> bool:
-        return chain.rest is not None and chain.rest not in warm
-
+    chains = pieces.head.chains if isinstance(pieces.head, InTurn) else (pieces.head,)
+    tail = pieces.tail.rest is not None and pieces.tail.rest not in warm
+    if not tail and all(chain.rest is None or chain.rest in warm for chain in chains):
+        return
     with suppress(InputError):  # what we made up does not suit it: the first request will tell
-        if any(cold(stage.chain) for stage in pieces.stages):
-            arrays = _sample(model)
-            for stage in pieces.stages:
-                arrays = stage.chain.run(arrays).arrays
-        if cold(pieces.head) or cold(pieces.tail):
-            made = pieces.head.run(_sample(model))
-            if cold(pieces.tail):
-                pieces.tail.run(made.arrays)
+        made = pieces.head.run(_sample(model))
+        if tail:
+            pieces.tail.run(made.arrays)
 
 
 def _sample(model: Model) -> dict[str, Array]:

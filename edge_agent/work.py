@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_agent.errors import Refused
 from edge_agent.intake import InferJob
-from edge_agent.shelf import Arrays, Chain, Made, Outgoing, Pieces
+from edge_agent.shelf import Arrays, Chain, InTurn, Made, Outgoing, Pieces
 from planner.errors import PlannerError
 from planner.steps import SOURCE
 from protos import codecs
@@ -140,7 +140,7 @@ def whole(job: InferJob, pieces: Pieces) -> Finished:
     )
 
 
-def _run(chain: Chain, given: Arrays) -> Made:
+def _run(chain: Chain | InTurn, given: Arrays) -> Made:
     try:
         return chain.run(given)
     except PlannerError as error:

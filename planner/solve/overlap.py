@@ -91,11 +91,27 @@ def _stages(
         more = place + 1 < len(names)
         same = more and made_by[names[place + 1]] == made_by[name]
         nbytes = sum(crossing[each].nbytes for each in waiting)
-        if more and not same and nbytes >= AHEAD_BYTES and left_s >= WORTH * message_s:
+        if (
+            more
+            and not same
+            and nbytes >= AHEAD_BYTES
+            and left_s >= WORTH * message_s
+            and _parts(graph, head, made_by[name])
+        ):
             stages.append((work_s, waiting))
             waiting, work_s = [], 0.0
     stages.append((work_s + max(left_s, 0.0), waiting))
     return stages
+
+
+def _parts(graph: Graph, head: frozenset[int], last: int) -> bool:
+    """Whether the head can be parted behind op *last*: only tensors are handed on, no sequences."""
+    return all(
+        graph.info(name).crosses
+        for name, maker in graph.producer.items()
+        if maker <= last and maker in head
+        if any(last < reader and reader in head for reader in graph.consumers.get(name, ()))
+    )
 
 
 def _slices(name: str, way: Way, device_s: float, message_s: float, *, first: bool) -> list[Chunk]:

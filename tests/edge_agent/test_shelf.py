@@ -7,7 +7,7 @@ import pytest
 
 from edge_agent.errors import Refused
 from edge_agent.intake import InferJob
-from edge_agent.shelf import Shelf
+from edge_agent.shelf import Chain, Shelf
 from edge_agent.work import Finished, head, tail, whole
 from planner.errors import CutError
 from planner.model import Model
@@ -67,14 +67,17 @@ def test_a_plan_that_sends_the_message_itself_runs_nothing_here(
 ) -> None:
     image = picture(3)
     pieces = shelf["tiny", "cloud-jpeg"]
+    assert isinstance(pieces.head, Chain)
     assert (pieces.head.steps, pieces.head.rest) == (None, None)
     headed = head(a_job(image), pieces, version="1", plan="cloud-jpeg", key="k", due_s=1e9)
     assert decode_request(headed.chunks[0]).inputs[0].array().tolist() == [image]
 
 
 def test_plans_that_send_some_form_of_the_input_share_one_session(shelf: Shelf) -> None:
-    assert shelf["tiny", "whole"].head.rest is shelf["tiny", "cloud-jpeg"].tail.rest
-    assert shelf["tiny", "whole"].head.steps is shelf["tiny", "cloud-jpeg"].tail.steps
+    whole = shelf["tiny", "whole"].head
+    assert isinstance(whole, Chain)
+    assert whole.rest is shelf["tiny", "cloud-jpeg"].tail.rest
+    assert whole.steps is shelf["tiny", "cloud-jpeg"].tail.steps
 
 
 def test_what_is_no_image_is_refused_with_400(shelf: Shelf) -> None:
