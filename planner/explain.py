@@ -55,6 +55,8 @@ def _facts(document: PlanDocument) -> Iterator[RenderableType]:
     yield _fact("stays best", words.stays_best(document))
     if text := words.table_in_words(document):
         yield _fact("plan table", text)
+    if text := words.sending_in_words(document):
+        yield _fact("sent", text)
     for limit in document.limits:
         yield _fact("limit", limit)
     if text := words.mixture_in_words(document):

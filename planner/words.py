@@ -175,6 +175,21 @@ def mixture_in_words(document: PlanDocument) -> str:
     )
 
 
+def sending_in_words(document: PlanDocument) -> str:
+    """How the choice is sent while the device still works; empty where that saves nothing."""
+    plan, up_bps = document.plan(document.choice), document.link.up_bps
+    hidden_s = plan.hidden_s(up_bps)
+    if not hidden_s:
+        return ""
+    first = plan.chunks[0]
+    return (
+        f"in {len(plan.chunks)} chunks, each as soon as it is ready, the first after "
+        f"{show_s(first.device_s + first.encode_s)}: {show_s(hidden_s)} of the way up pass while "
+        f"the device still works ({show_s(_at_end_s(document, plan))} if all were sent at the "
+        "end)"
+    )
+
+
 def load_in_words(document: PlanDocument) -> str:
     """What the cloud's load adds to every request that goes there; empty where it is idle."""
     load = document.load
@@ -202,6 +217,12 @@ def reason_parts(document: PlanDocument) -> tuple[str, tuple[str, ...]]:
     """The reason's first clause and the others."""
     first, *rest = document.reason.split("; ")
     return first, tuple(rest)
+
+
+def _at_end_s(document: PlanDocument, plan: Plan) -> float:
+    """Seconds that *plan* takes over the document's link when nothing is sent ahead."""
+    link = document.link
+    return plan.total_s(link.up_bps, link.rtt_s, link.down_bps) + plan.hidden_s(link.up_bps)
 
 
 def _digits(value: float, digits: int = 3) -> str:

@@ -207,6 +207,8 @@ def _notes(
         ("certificate", words.certificate_in_words(document.certificate, document.objective)),
         ("gain", words.gain_in_words(document)),
     ]
+    if text := words.sending_in_words(document):
+        notes.append(("sent", text))
     if text := words.mixture_in_words(document):
         notes.append(("frames in flight", text))
     if document.cascade is not None:

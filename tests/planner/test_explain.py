@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 
 from planner import words
 from planner.chart import MOST_PLACES, explain_graph
+from planner.chunks import Chunk
 from planner.explain import explain_plan
 from planner.graph import Graph, Op, TensorInfo
 from planner.loads import Load
@@ -289,6 +290,40 @@ def test_the_parts_add_up_and_the_curve_passes_through_them(plan: Plan, objectiv
     if plan.remote or not plan.wait_s:
         value = value_of(document, plan)
         assert curve_of(document, plan).at(link.up_bps) == pytest.approx(value)
+
+
+AHEAD = msgspec.structs.replace(
+    SPLIT,
+    chunks=(
+        Chunk(tensor="pool", number=1, of=2, device_s=0.02, encode_s=0.0005, bytes=6_250),
+        Chunk(tensor="pool", number=2, of=2, device_s=0.0, encode_s=0.0015, bytes=6_250),
+    ),
+)
+
+
+def test_what_is_sent_while_the_device_works_is_told_and_counted_once() -> None:
+    """Two halves travel from 20.5 ms on; a message more costs 1 ms of the 1.5 that it saves."""
+    document = a_document(plans=(DEVICE, AHEAD, CLOUD, JPEG))
+    assert words.sending_in_words(document) == (
+        "in 2 chunks, each as soon as it is ready, the first after 20.5 ms: 0.5 ms of the way up "
+        "pass while the device still works (232 ms if all were sent at the end)"
+    )
+    told = [line for line in printed(explain_plan(document)) if line.startswith("sent")]
+    assert told[0].startswith("sent          in 2 chunks, each as soon as it is ready")
+    parts = parts_of(AHEAD, document.link)
+    assert parts.hidden_s == pytest.approx(0.0005)
+    assert parts.total_s == pytest.approx(0.232)
+    assert words.sending_in_words(a_document()) == ""
+
+
+@given(st.floats(1e3, 1e9))
+def test_the_curve_of_a_plan_that_is_sent_ahead_bends(up_bps: float) -> None:
+    link = LinkFigures(name="any", up_bps=up_bps, down_bps=up_bps, rtt_s=0.01)
+    document = a_document(plans=(AHEAD,), choice="plan-1", link=link)
+    value = value_of(document, AHEAD)
+    assert value == pytest.approx(AHEAD.total_s(up_bps, 0.01, up_bps))
+    assert curve_of(document, AHEAD).at(up_bps) == pytest.approx(value)
+    assert value <= SPLIT.total_s(up_bps, 0.01, up_bps) * (1 + 1e-12)
 
 
 def a_chain(sizes: list[int | None]) -> Graph:
