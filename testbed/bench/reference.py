@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import networkx as nx
 
@@ -11,6 +12,7 @@ from planner.graph import Graph, Op, TensorInfo
 from planner.rates import Rates
 from planner.solve import tiers
 from planner.solve.mincut import Prices, cost_of
+from planner.solve.overlap import AHEAD_BYTES
 from planner.solve.problem import Chosen, Problem
 from planner.solve.way import Way
 
@@ -134,6 +136,39 @@ def random_problem(rng: random.Random, most_ops: int) -> Problem:
         answer_bytes={name: rng.randint(1, 100) for name in graph.answers},
         weight_bytes=tuple(rng.randint(0, 50) for _ in graph.ops),
         live_bytes=tuple(rng.randint(0, 50) for _ in graph.ops),
+    )
+
+
+def sent_ahead(rng: random.Random, problem: Problem, message_s: float) -> Problem:
+    """*problem* with one answer, and with tensors worth sending while the head works.
+
+    Where an answer is made before the cut, the ops that only it needs are in no row of the
+    programme (:mod:`planner.solve.makespan`), and its bound is not tight.
+    """
+    graph = problem.graph
+    join = Op(name="join", kind="Concat", inputs=graph.answers, outputs=("all",))
+    last = Way(codec="codec0", nbytes=AHEAD_BYTES, encode_s=0.001, decode_s=0.001)
+
+    def large(way: Way) -> Way:
+        nbytes = AHEAD_BYTES + 97 * way.nbytes
+        return replace(way, nbytes=nbytes, slices=rng.choice([1, 1, 2, 5]))
+
+    ways = {name: tuple(map(large, each)) for name, each in problem.ways.items()}
+    return replace(
+        problem,
+        graph=Graph(
+            ops=(*graph.ops, join),
+            tensors={**graph.tensors, "all": TensorInfo(name="all", datatype="FP32", shape=(1,))},
+            sources=graph.sources,
+            answers=("all",),
+        ),
+        device_s=(*problem.device_s, 0.01),
+        cloud_s=(*problem.cloud_s, 0.001),
+        ways=dict.fromkeys(graph.answers, (last,)) | ways,
+        answer_bytes={"all": 10},
+        weight_bytes=(*problem.weight_bytes, 0),
+        live_bytes=(*problem.live_bytes, 0),
+        message_s=message_s,
     )
 
 
