@@ -8,11 +8,11 @@ from testbed.bench.targets import at_least, at_most
 
 def test_no_plan_is_wrong_and_each_question_has_its_share_of_the_cases() -> None:
     said: list[str] = []
-    result = bench_planner(sections=("exactness",), cases=60, say=said.append)
-    assert [row.cases for row in result.exactness] == [10] * 6
+    result = bench_planner(sections=("exactness",), cases=70, say=said.append)
+    assert [row.cases for row in result.exactness] == [10] * 7
     assert sum(row.wrong + row.recosted_differently for row in result.exactness) == 0
     assert all(target.met for target in result.targets)
-    assert len(said) == 6
+    assert len(said) == 7
 
 
 def test_a_real_model_is_planned_beside_networkx_and_the_fields_methods(
