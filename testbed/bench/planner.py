@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed import models
-from testbed.bench import prediction, regret, streams
+from testbed.bench import overlap, prediction, regret, streams
 from testbed.bench.exactness import Exactness
 from testbed.bench.exactness import run as run_exactness
 from testbed.bench.survey import BIG, Survey
@@ -17,7 +17,7 @@ from testbed.bench.survey import run as run_survey
 from testbed.bench.targets import Target, at_most, show_targets
 
 CASES = 2000
-Section = Literal["exactness", "planning", "prediction", "regret", "streams"]
+Section = Literal["exactness", "planning", "prediction", "regret", "overlap", "streams"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 _COLUMNS = 140
 
@@ -29,6 +29,7 @@ class PlannerBench(msgspec.Struct, frozen=True, kw_only=True):
     survey: Survey | None = None
     predicted: prediction.Prediction | None = None
     chosen: regret.Regret | None = None
+    hidden: overlap.Overlap | None = None
     flown: streams.Streams | None = None
     targets: tuple[Target, ...] = ()
 
@@ -59,15 +60,18 @@ def bench_planner(
         else None
     )
     chosen = regret.run(names=named or regret.MODELS, say=say) if "regret" in sections else None
+    hidden = overlap.run(names=named or overlap.MODELS, say=say) if "overlap" in sections else None
     flown = streams.run(names=named or streams.MODELS, say=say) if "streams" in sections else None
     targets = [*_exact(exact), *(_planned(seen) if seen else ())]
     targets += told.targets if told else ()
-    targets += [*(chosen.targets if chosen else ()), *(flown.targets if flown else ())]
+    for each in (chosen, hidden, flown):
+        targets += each.targets if each else ()
     return PlannerBench(
         exactness=exact,
         survey=seen,
         predicted=told,
         chosen=chosen,
+        hidden=hidden,
         flown=flown,
         targets=tuple(targets),
     )
@@ -92,6 +96,9 @@ def show(result: PlannerBench) -> None:
         console.print(regret.show(result.chosen))
         for reason in result.chosen.skipped:
             console.print(f"skipped: {reason}")
+    if result.hidden is not None:
+        console.print(overlap.show(result.hidden))
+        console.print("\n".join(overlap.notes(result.hidden)))
     if result.flown is not None:
         console.print(streams.show(result.flown))
     show_targets(console, result.targets)
@@ -125,13 +132,22 @@ def _planned(seen: Survey) -> list[Target]:
 
 def _planning(seen: Survey) -> Table:
     table = _table("planning one model (LTE, device at a tenth of this machine)", "model")
-    for name in ("ops", "one cut ms", "table ms", "table / cut", "look-up us", "networkx / ours"):
+    for name in (
+        "ops",
+        "one cut ms",
+        "table ms",
+        "table / cut",
+        "ahead ms",
+        "look-up us",
+        "networkx / ours",
+    ):
         table.add_column(name, justify="right")
     for row in seen.planning:
         cells = (
             row.cut_ms,
             row.table_ms,
             row.table_over_cut,
+            row.ahead_ms,
             row.lookup_us,
             row.networkx_over_cut,
         )

@@ -92,6 +92,10 @@ class _Question:
         """By place, the plan that the table names for what the link carried just before."""
         return tuple(self.document.at(place.recent_bps).id for place in self.places)
 
+    def hides(self, way: Plan) -> bool:
+        """Whether sending *way* in chunks should save something on this link."""
+        return way.hidden_s(self.link.up_bps) > 0
+
     def predicted_s(self, way: Plan) -> float:
         return way.total_s(self.link.up_bps, self.link.rtt_s, self.link.down_bps)
 
@@ -139,7 +143,12 @@ def run(
             cloud = profile(model, one.sample, runs=15)
             device = overhead.on(cloud.scaled(speed))
             questions = [_question(model, device, cloud, *each) for each in asked]
-            ways = {way.id: way_of(way) for each in questions for way in each.ways}
+            ahead = {way.id for each in questions for way in each.ways if each.hides(way)}
+            ways = {
+                way.id: way_of(way, chunked=way.id in ahead)
+                for each in questions
+                for way in each.ways
+            }
             apart += rig.load(one, tuple(ways.values())).values()
             for question in questions:
                 say(f"regret: {name} over {question.link.name}, {len(question.ways)} ways")
@@ -224,8 +233,8 @@ def _cells(name: str, rig: Rig, question: _Question, rounds: int) -> list[Cell]:
         seconds: list[float] = []
         for place in question.places:
             rig.over(place.link)
-            seconds += rig.ask(id_).total_s
-        return seconds or list(rig.ask(id_).total_s)
+            seconds += rig.ask(id_, chunked=question.hides(ways[id_])).total_s
+        return seconds or list(rig.ask(id_, chunked=question.hides(ways[id_])).total_s)
 
     if not question.places:
         rig.over(question.link)

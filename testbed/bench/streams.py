@@ -200,7 +200,7 @@ def _model(
         )
         for link in links
     ]
-    ways = {way.id: way_of(way) for each in questions for way in each.ways}
+    ways = {way.id: way_of(way, chunked=False) for each in questions for way in each.ways}
     rig.load(one, tuple(ways.values()))
     return [_cell(name, rig, question, bounds, say) for question in questions]
 

@@ -12,7 +12,7 @@ from protos.errors import IsthmusError, WireError
 from protos.frames import send_frame
 from testbed.bench.rig.loaded import Tails, read_model
 from testbed.bench.rig.orders import Answer, Load, Loaded, Order, Report, Request
-from testbed.bench.rig.wire import header, pack, receive, unpack
+from testbed.bench.rig.wire import header, join, pack, receive
 from testbed.errors import TestbedError
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,10 @@ WAITING = 4
 """Frames read ahead of the tail, and answers ahead of the link. Reading goes on while a tail runs:
 a receiver that does not read would hold up the emulated link."""
 
-_Item = tuple[Request, memoryview] | None
-Answering = Callable[[Request, memoryview], tuple[Answer, bytes]]
+Messages = list[tuple[Request, memoryview]]
+"""All of one request, in order."""
+
+Answering = Callable[[Messages], tuple[Answer, bytes]]
 
 
 class Cloud:
@@ -56,14 +58,14 @@ class Cloud:
                 target=_Connection(sock, self._answer).run, name="cloud.connection", daemon=True
             ).start()
 
-    def _answer(self, request: Request, body: memoryview) -> tuple[Answer, bytes]:
+    def _answer(self, messages: Messages) -> tuple[Answer, bytes]:
+        request, _ = messages[-1]
         began = time.perf_counter()
         try:
             if self._tails is None:
                 raise TestbedError("no model is loaded in the cloud: load one first")
-            tensors, out = pack(
-                self._tails.run(request.way, unpack(request.tensors, body)), written={}
-            )
+            values = join([(each.tensors, body) for each, body in messages])
+            tensors, out = pack(self._tails.run(request.way, values), written={})
         except IsthmusError as error:
             return Answer(way=request.way, frame=request.frame, error=str(error)), b""
         answer = Answer(
@@ -81,7 +83,7 @@ class _Connection:
     def __init__(self, sock: socket.socket, answer: Answering) -> None:
         self._sock = sock
         self._answer = answer
-        self._requests: queue.Queue[_Item] = queue.Queue(WAITING)
+        self._requests: queue.Queue[Messages | None] = queue.Queue(WAITING)
         self._answers: queue.Queue[tuple[Answer, bytes] | None] = queue.Queue(WAITING)
         self._broken = threading.Event()
 
@@ -93,9 +95,9 @@ class _Connection:
         ]
         for thread in threads:
             thread.start()
-        while (item := self._requests.get()) is not None:
+        while (messages := self._requests.get()) is not None:
             if not self._broken.is_set():  # else nobody waits for the answer
-                self._answers.put(self._answer(*item))
+                self._answers.put(self._answer(messages))
         self._answers.put(None)
         for thread in threads:
             thread.join()
@@ -104,11 +106,24 @@ class _Connection:
     def _read(self) -> None:
         try:
             while True:
-                self._requests.put(receive(self._sock, Request))
+                self._requests.put(self._collected())
         except (WireError, OSError) as error:
             log.info("connection ended: reason=%s", error)
             self._broken.set()
         self._requests.put(None)
+
+    def _collected(self) -> Messages:
+        messages = [receive(self._sock, Request)]
+        while (before := messages[-1][0]).number < before.of:
+            request, body = receive(self._sock, Request)
+            follows = (before.frame, before.number + 1, before.of)
+            if (request.frame, request.number, request.of) != follows:
+                raise WireError(
+                    f"message {request.number} of {request.of} of frame {request.frame} came after "
+                    f"message {before.number} of {before.of} of frame {before.frame}"
+                )
+            messages.append((request, body))
+        return messages
 
     def _write(self) -> None:
         while (item := self._answers.get()) is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.model import Model, read
 from planner.pieces import Piece
+from testbed.bench.rig.ahead import Ahead, Stages
 from testbed.bench.rig.orders import Load, TensorHead, Way
 from testbed.bench.rig.wire import Values, pack
 from testbed.errors import TestbedError
@@ -35,6 +36,7 @@ class Heads:
         self._answers = frozenset(model.answers)
         self.pieces = _by_names(ways, lambda names: model.head(names) if names else model.whole())
         self.whole = self.pieces[()] if () in self.pieces else model.whole()
+        self._stages = Stages(model, ways)
 
     def local(self, way: str) -> bool:
         """Whether nothing crosses."""
@@ -51,10 +53,18 @@ class Heads:
         early = {name: value for name, value in values.items() if name in self._answers}
         return early, *pack({name: values[name] for name in crossing}, crossing)
 
+    def ahead(self, way: str) -> Ahead | None:
+        """A request that is sent *way* in chunks; None where it has none."""
+        _way(self._ways, way)
+        return self._stages.begin(way, self._sample)
+
     def warm(self) -> None:
         """Run each piece once: the first run allocates."""
         for piece in self.pieces.values():
             self._run(piece)
+        for way in self._ways:
+            for _ in self.ahead(way) or ():
+                pass
 
     def _run(self, piece: Piece) -> Values:
         return piece.run({name: self._sample[name] for name in piece.inputs})

@@ -1,11 +1,13 @@
 """The rig's device: runs heads, sends what crosses, and takes the time."""
 
+import contextlib
 import socket
 import time
 from typing import assert_never
 
 from protos.errors import WireError
 from protos.frames import send_frame
+from testbed.bench.rig.ahead import Ahead
 from testbed.bench.rig.loaded import Heads, difference, read_model
 from testbed.bench.rig.orders import (
     Answer,
@@ -21,6 +23,7 @@ from testbed.bench.rig.orders import (
     Stream,
 )
 from testbed.bench.rig.pace import Pacer
+from testbed.bench.rig.sender import Sender
 from testbed.bench.rig.streaming import Pipeline
 from testbed.bench.rig.wire import Values, header, receive, unpack
 from testbed.errors import TestbedError
@@ -35,6 +38,7 @@ class Machine:
     def __init__(self, cloud: tuple[str, int]) -> None:
         self._cloud = cloud
         self._sock: socket.socket | None = None
+        self._sender: Sender | None = None
         self._heads: Heads | None = None
         self._ways: tuple[str, ...] = ()
 
@@ -78,8 +82,12 @@ class Machine:
         found: dict[str, float | None] = {}
         for way in self._ways:
             if not self._loaded.local(way):
-                values, _, _, _ = self._remote(way, frame=0, pacer=Pacer(1.0))
-                found[way] = difference(values, whole)
+                apart = []
+                for chunked in (False, True):
+                    values, _, _, _ = self._remote(way, 1.0, frame=0, chunked=chunked)
+                    apart.append(difference(values, whole))
+                known = [each for each in apart if each is not None]
+                found[way] = max(known) if len(known) == len(apart) else None
         return Checked(difference=found)
 
     def _ask(self, order: Ask) -> Asked:
@@ -87,12 +95,14 @@ class Machine:
         if not self._loaded.local(order.way):
             self._connected()  # a handshake is not the plan's time
         for frame in range(order.count):
-            pacer, began = Pacer(order.pace), time.perf_counter()
+            began = time.perf_counter()
             if self._loaded.local(order.way):
-                pacer.run(self._loaded.answer)
+                Pacer(order.pace).run(self._loaded.answer)
                 head_s, cloud_s = time.perf_counter() - began, 0.0
             else:
-                _, head_s, cloud_s, sent = self._remote(order.way, frame=frame, pacer=pacer)
+                _, head_s, cloud_s, sent = self._remote(
+                    order.way, order.pace, frame=frame, chunked=order.chunked
+                )
             total.append(time.perf_counter() - began)
             head.append(head_s)
             cloud.append(cloud_s)
@@ -101,15 +111,19 @@ class Machine:
             total_s=tuple(total), head_s=tuple(head), cloud_s=tuple(cloud), sent_bytes=sent
         )
 
-    def _remote(self, way: str, *, frame: int, pacer: Pacer) -> tuple[Values, float, float, int]:
+    def _remote(
+        self, way: str, pace: float, *, frame: int, chunked: bool
+    ) -> tuple[Values, float, float, int]:
         """One request that crosses: its answers, seconds of head and cloud, and the bytes sent."""
-        heads, sock = self._loaded, self._connected()
-        began = time.perf_counter()
-        early, tensors, body = pacer.run(lambda: heads.send(way))
-        head_s = time.perf_counter() - began
+        sock = self._connected()
+        ahead = self._loaded.ahead(way) if chunked else None
+        pacer, began = Pacer(pace), time.perf_counter()
         try:
-            request = header(Request(way=way, frame=frame, tensors=tensors))
-            pacer.run(lambda: send_frame(sock, request, body))
+            if ahead is None:
+                early, done_s, sent = self._send(way, pacer, frame)
+            else:
+                early, done_s, sent = self._send_ahead(way, pace, frame, ahead)
+                pacer = Pacer(pace)  # the sender saw to the time until here
             answer, back = receive(sock, Answer)
         except (OSError, WireError):
             self._hang_up()
@@ -117,7 +131,30 @@ class Machine:
         if answer.error:
             raise TestbedError(f"the cloud could not answer: {answer.error}")
         late = pacer.run(lambda: unpack(answer.tensors, back))
-        return early | late, head_s, answer.cloud_s, len(body)
+        return early | late, done_s - began, answer.cloud_s, sent
+
+    def _send(self, way: str, pacer: Pacer, frame: int) -> tuple[Values, float, int]:
+        """Run the head and send: the answers made already, when it was done, and the bytes."""
+        heads, sock = self._loaded, self._connected()
+        early, tensors, body = pacer.run(lambda: heads.send(way))
+        done_s = time.perf_counter()
+        request = header(Request(way=way, frame=frame, tensors=tensors))
+        pacer.run(lambda: send_frame(sock, request, body))
+        return early, done_s, len(body)
+
+    def _send_ahead(
+        self, way: str, pace: float, frame: int, ahead: Ahead
+    ) -> tuple[Values, float, int]:
+        """The same, each message as soon as it is ready, while what comes after is worked on."""
+        if self._sender is None:
+            self._sender = Sender(self._connected())
+        sent = 0
+        self._sender.begin(pace)
+        for number, (tensors, body) in enumerate(ahead, start=1):
+            request = Request(way=way, frame=frame, tensors=tensors, number=number, of=ahead.count)
+            self._sender.send(header(request), body)
+            sent += len(body)
+        return ahead.early, self._sender.wait(), sent
 
     def _connected(self) -> socket.socket:
         if self._sock is None:
@@ -131,5 +168,10 @@ class Machine:
 
     def _hang_up(self) -> None:
         if self._sock is not None:
+            with contextlib.suppress(OSError):  # wakes the sender where it is
+                self._sock.shutdown(socket.SHUT_RDWR)
+            if self._sender is not None:
+                self._sender.close()
+                self._sender = None
             self._sock.close()
             self._sock = None

@@ -12,20 +12,40 @@ Fraction = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
 class TensorHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One tensor of a frame's body: ``bytes`` of it, as ``codec`` wrote them."""
+    """One tensor of a frame's body: ``bytes`` of it, as ``codec`` wrote them.
+
+    ``part`` says which slice of it that is, as :mod:`protos.slices` writes it; empty: all of it.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     codec: str
     bytes: Annotated[int, msgspec.Meta(ge=0)]
+    part: str = ""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One chunk of a request: slice ``number`` of ``of`` of a tensor (1 of 1: all of it).
+
+    ``stage`` says whether a stage of the head ends before it.
+    """
+
+    tensor: str
+    number: Count = 1
+    of: Count = 1
+    stage: bool = False
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A plan as the rig runs it: (tensor, codec) pairs cross; none where all is on the device."""
+    """A plan as the rig runs it: (tensor, codec) pairs cross; none where all is on the device.
+
+    ``chunks`` are the messages that a request can be sent in while the head still works.
+    """
 
     id: str
     crossing: tuple[tuple[str, str], ...]
+    chunks: tuple[Message, ...] = ()
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,17 +73,22 @@ class Load(
 class Check(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="order"
 ):
-    """Answer the sample in every way once, and compare with the whole model on the device."""
+    """Answer the sample in every way once, and compare with the whole model on the device.
+
+    A way with chunks is tried whole and in chunks.
+    """
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="order"):
     """Answer the sample ``count`` times, one at a time, ``rest_s`` after each.
 
     ``pace`` is the fraction that the device slows itself to: see :mod:`testbed.bench.rig.pace`.
+    Where the way has chunks, ``chunked`` sends each as soon as it is ready.
     """
 
     way: str
     count: Count = 1
+    chunked: bool = False
     pace: Fraction = 1.0
     rest_s: Seconds = 0.0
 
@@ -147,11 +172,16 @@ Report = Loaded | Checked | Asked | Streamed | Failed
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Header of a frame from device to cloud: run the way's tail on these tensors."""
+    """Header of a frame from device to cloud: run the way's tail on these tensors.
+
+    It is message ``number`` of ``of``; the tail runs on the tensors of all.
+    """
 
     way: str
     frame: int
     tensors: tuple[TensorHead, ...]
+    number: Count = 1
+    of: Count = 1
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,6 +194,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     error: str = ""
 
 
-def way_of(plan: Plan) -> Way:
-    """The way that *plan* describes, under the plan's name."""
-    return Way(id=plan.id, crossing=tuple((each.tensor, each.codec) for each in plan.crossing))
+def way_of(plan: Plan, *, chunked: bool = True) -> Way:
+    """The way that *plan* describes, under the plan's name; only *chunked* it has chunks."""
+    return Way(
+        id=plan.id,
+        crossing=tuple((each.tensor, each.codec) for each in plan.crossing),
+        chunks=tuple(
+            Message(tensor=chunk.tensor, number=chunk.number, of=chunk.of, stage=chunk.device_s > 0)
+            for chunk in plan.chunks
+            if chunked
+        ),
+    )

@@ -124,15 +124,15 @@ class Rig:
                 jitter_s=link.jitter_s,
             )
 
-    def ask(self, way: str, count: int = 1) -> Asked:
-        """Answer the sample *count* times, one at a time.
+    def ask(self, way: str, count: int = 1, *, chunked: bool = False) -> Asked:
+        """Answer the sample *count* times, one at a time; *chunked* in the way's chunks, if any.
 
         Raises:
             TestbedError: the device or the cloud could not answer.
         """
         # A quota may owe for a tick that ran over it: what is begun too soon pays for the last.
         rest_s = TICK_US / 1e6 / self.fraction if self._slow is not None else 0.0
-        order = Ask(way=way, count=count, pace=self.fraction, rest_s=rest_s)
+        order = Ask(way=way, count=count, chunked=chunked, pace=self.fraction, rest_s=rest_s)
         return self._device.give(order, Asked, limit_s=REQUEST_LIMIT_S * count)
 
     def stream(

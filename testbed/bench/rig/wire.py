@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 from protos import codecs
 from protos.errors import IsthmusError, WireError
 from protos.frames import PeerClosed, recv_frame, send_frame
+from protos.slices import parse
 from protos.tensors import datatype_of
 from testbed.bench.rig.orders import Failed, Order, Report, TensorHead
 from testbed.errors import TestbedError
@@ -55,13 +56,32 @@ def unpack(heads: tuple[TensorHead, ...], body: memoryview) -> Values:
     Raises:
         WireError: the body is shorter or longer than its tensors, or one is not what it claims.
     """
-    values, at = {}, 0
-    if sum(head.bytes for head in heads) != len(body):
-        raise WireError(f"a frame's body has {len(body)} bytes, not what its tensors add up to")
-    for head in heads:
-        part = body[at : at + head.bytes]
-        values[head.name] = codecs.decode(codecs.parse(head.codec), part, head.datatype, head.shape)
-        at += head.bytes
+    return join([(heads, body)])
+
+
+def join(frames: Sequence[tuple[tuple[TensorHead, ...], memoryview]]) -> Values:
+    """Read the tensors of all *frames*, and put those together that came in slices.
+
+    Raises:
+        WireError: a body is shorter or longer than its tensors, or one is not what it claims.
+    """
+    values: Values = {}
+    parted: dict[str, tuple[int, list[np.ndarray]]] = {}
+    for heads, body in frames:
+        if sum(head.bytes for head in heads) != len(body):
+            raise WireError(f"a frame's body has {len(body)} bytes, not what its tensors add up to")
+        at = 0
+        for head in heads:
+            coded = body[at : at + head.bytes]
+            at += head.bytes
+            value = codecs.decode(codecs.parse(head.codec), coded, head.datatype, head.shape)
+            if head.part:
+                _, slices = parted.setdefault(head.name, (parse(head.part).axis, []))
+                slices.append(value)
+            else:
+                values[head.name] = value
+    for name, (axis, slices) in parted.items():
+        values[name] = np.concatenate(slices, axis)
     return values
 
 
