@@ -18,6 +18,7 @@ import msgspec
 from edge_agent.options import HYSTERESIS
 from edge_agent.table import fixed_s, named, redrawn
 from planner import plan, read
+from planner.chunks import Chunk
 from planner.links import Link, parse_link
 from planner.plans import Plan, PlanDocument, write_plan
 from planner.profiles import read_profile
@@ -291,12 +292,10 @@ def _judged(document: PlanDocument, at_s: float, change: PlanChanged) -> Change:
 
 def _total_s(each: Plan, document: PlanDocument, known: Estimate) -> float:
     """The planner's sum, with what is known in the place of what was planned."""
-    link, pace = document.link, known.pace or 1.0
+    link, paced = document.link, _paced(each, known)
     overhead_s = known.remote_s if each.remote else known.local_s
     found = msgspec.structs.replace(
-        each,
-        device_s=pace * each.device_s,
-        encode_s=pace * each.encode_s,
+        paced,
         overhead_s=each.overhead_s if overhead_s is None else overhead_s,
         wait_s=known.wait_s if each.remote and known.wait_s is not None else each.wait_s,
     )
@@ -308,11 +307,42 @@ def _expected_s(
     each: Plan, document: PlanDocument, known: Estimate, trace: Trace, at_s: float
 ) -> float:
     """What a request should take that comes *at_s* into *trace*."""
-    upload_s = 0.0
-    if each.remote:
-        begun_s = at_s + (known.pace or 1.0) * each.busy_s
-        upload_s = carried_s(trace, begun_s, each.upload_bytes)
-    return fixed_s(each, document, known) + upload_s
+    expected_s = fixed_s(each, document, known)
+    if not each.remote:
+        return expected_s
+    paced = _paced(each, known)
+    whole_s = paced.busy_s + carried_s(trace, at_s + paced.busy_s, each.upload_bytes)
+    sent_s = min(whole_s, _ahead_s(paced.chunks, trace, at_s)) if each.chunks else whole_s
+    return expected_s - paced.busy_s + sent_s
+
+
+def _paced(each: Plan, known: Estimate) -> Plan:
+    """The plan on a device as slow as it was found to be."""
+    pace = known.pace or 1.0
+    return msgspec.structs.replace(
+        each,
+        device_s=pace * each.device_s,
+        encode_s=pace * each.encode_s,
+        chunks=tuple(
+            msgspec.structs.replace(
+                chunk, device_s=pace * chunk.device_s, encode_s=pace * chunk.encode_s
+            )
+            for chunk in each.chunks
+        ),
+    )
+
+
+def _ahead_s(chunks: Sequence[Chunk], trace: Trace, at_s: float) -> float:
+    """From *at_s* in *trace* until all *chunks* are across.
+
+    Each leaves once it is ready and the one before it is across.
+    """
+    ready_s = free_s = at_s
+    for chunk in chunks:
+        ready_s += chunk.device_s + chunk.encode_s
+        free_s = max(free_s, ready_s)
+        free_s += carried_s(trace, free_s, chunk.bytes)
+    return free_s - at_s
 
 
 def _asked(at_s: float, degrees: int, answer: Answered, trace: Trace) -> Asked:

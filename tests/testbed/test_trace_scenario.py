@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from planner.chunks import Chunk
 from planner.plans import (
     Certificate,
     Crossing,
@@ -13,9 +14,10 @@ from planner.plans import (
     PlanDocument,
     Range,
 )
+from planner.traces import PACKET_BYTES, Trace
 from protos.messages import Estimate, PlanChanged
 from testbed.scenarios.show_trace import show
-from testbed.scenarios.trace import Asked, Change, Fixed, TraceResult, judge
+from testbed.scenarios.trace import Asked, Change, Fixed, TraceResult, _expected_s, _total_s, judge
 
 BREAKPOINT_BPS = 50_000 / (0.400 - 0.150)
 
@@ -113,6 +115,59 @@ def test_a_plan_that_the_table_names_no_more_is_left_at_no_breakpoint(
 def test_a_change_that_names_no_bandwidth_proves_nothing(document: PlanDocument) -> None:
     change = msgspec.structs.replace(a_change("near", "far", 1e6), estimate=Estimate())
     assert judge(document, change) == (None, False)
+
+
+@pytest.fixture
+def ahead(document: PlanDocument) -> Plan:
+    """150 ms of work, of which x is there after 50: two packets, and one of y."""
+    return msgspec.structs.replace(
+        document.plan("far"),
+        id="ahead",
+        device_s=0.150,
+        crossing=(
+            Crossing(tensor="x", codec="raw", bytes=2 * PACKET_BYTES),
+            Crossing(tensor="y", codec="raw", bytes=PACKET_BYTES),
+        ),
+        chunks=(
+            Chunk(tensor="x", device_s=0.050, encode_s=0.0, bytes=2 * PACKET_BYTES),
+            Chunk(tensor="y", device_s=0.090, encode_s=0.010, bytes=PACKET_BYTES),
+        ),
+    )
+
+
+EVERY_40_MS = Trace(tuple(range(40, 4001, 40)))
+
+
+def test_what_a_plan_in_chunks_takes_is_when_the_last_is_across(
+    document: PlanDocument, ahead: Plan
+) -> None:
+    """Packets of x leave at 80 and 120 ms, y at 160; whole, all leave at 160, 200 and 240."""
+    rest_s = document.link.rtt_s + ahead.cloud_s
+    assert _expected_s(ahead, document, Estimate(), EVERY_40_MS, 0.0) == pytest.approx(
+        0.160 + rest_s
+    )
+    whole = msgspec.structs.replace(ahead, chunks=())
+    assert _expected_s(whole, document, Estimate(), EVERY_40_MS, 0.0) == pytest.approx(
+        0.240 + rest_s
+    )
+
+
+def test_chunks_that_hide_nothing_are_not_used_and_a_slower_device_makes_them_later(
+    document: PlanDocument, ahead: Plan
+) -> None:
+    """At twice the time x is there after 100 ms: it leaves at 120 and 160, y at 320."""
+    rest_s = document.link.rtt_s + ahead.cloud_s
+    slow = Estimate(pace=2.0)
+    assert _expected_s(ahead, document, slow, EVERY_40_MS, 0.0) == pytest.approx(0.320 + rest_s)
+    late = tuple(msgspec.structs.replace(chunk, device_s=1.0) for chunk in ahead.chunks)
+    dear = msgspec.structs.replace(ahead, chunks=late)
+    assert _expected_s(dear, document, Estimate(), EVERY_40_MS, 0.0) == pytest.approx(
+        0.240 + rest_s
+    )
+    scaled = ahead.total_s(1e4, 0.05) - rest_s - 0.150 - 3 * PACKET_BYTES / 1e4
+    paced = _total_s(ahead, document, Estimate(up_bps=1e4, rtt_s=0.05, pace=2.0)) - rest_s
+    assert scaled == pytest.approx(-0.100), "x alone takes longer than the rest of the work"
+    assert paced == pytest.approx(2 * 0.150 + 3 * PACKET_BYTES / 1e4 - 2 * 0.100)
 
 
 def a_result(*, right: bool = True) -> TraceResult:
