@@ -27,6 +27,7 @@ from planner.planning import LOSSLESS, plan
 from planner.plans import Plan
 from planner.profiles import Profile
 from planner.profiling import profile
+from testbed.bench.messages import message_s
 from testbed.bench.race import race, typical
 from testbed.bench.rig.calibration import calibrate
 from testbed.bench.rig.orders import way_of
@@ -79,6 +80,7 @@ class Overlap(msgspec.Struct, frozen=True, kw_only=True):
 
     device_speed: float
     message_ms: float
+    agent_message_ms: float
     rows: tuple[Row, ...]
     skipped: int
     error: float | None
@@ -137,6 +139,8 @@ def run(
         Rig(processes, fraction=speed) as rig,
     ):
         folder = Path(text)
+        say("overlap: what a message more costs")
+        agent_s = message_s(processes)
         overhead = calibrate(rig, folder / "calibration")
         for name in names:
             say(f"overlap: profiling {name}")
@@ -155,6 +159,7 @@ def run(
     return Overlap(
         device_speed=speed,
         message_ms=round(overhead.message_s * 1e3, 3),
+        agent_message_ms=round(agent_s * 1e3, 3),
         rows=tuple(rows),
         skipped=skipped,
         error=_error([(row.predicted_chunks_ms, row.measured_chunks_ms) for row in rows]),
@@ -167,7 +172,8 @@ def show(result: Overlap) -> Table:
     """One line for each plan and link."""
     table = Table(
         title="requests sent whole and in chunks (predicted), ms; device at "
-        f"{result.device_speed:g}, a message more {result.message_ms:.1f} ms",
+        f"{result.device_speed:g}, a message more {result.message_ms:.1f} ms (the agent's own: "
+        f"{result.agent_message_ms / result.device_speed:.1f})",
         title_justify="left",
         box=SIMPLE_HEAD,
     )

@@ -200,6 +200,7 @@ def test_the_error_in_chunks_stands_beside_that_of_sending_whole() -> None:
     result = Overlap(
         device_speed=0.1,
         message_ms=1.0,
+        agent_message_ms=0.3,
         rows=(a_row(200.0, 100.0),),
         skipped=3,
         error=0.12,
