@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from planner.limits import Choice, Limit, combined
 from planner.objectives import Objective
-from planner.solve.makespan import soonest
+from planner.solve.makespan import TIME_LIMIT_S, soonest
 from planner.solve.problem import Chosen, Problem
 from planner.tables import LineTable, Row, drawn
 
@@ -19,6 +19,9 @@ EVEN = 1e-6
 
 MOST_PROBES = 8
 """So many places of the table are looked at, each by one programme."""
+
+PROBE_S = 0.5
+"""The longest that such a programme may take; the one at the link may take longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,7 @@ def sooner(
             break
         probed.add(ends[0])
         count = len(search.known)
-        search.probe(ends[0])
+        search.probe(ends[0], PROBE_S)
         if len(search.known) > count:
             rows = search.rows(table, up_bps)
     if best == choice.chosen and not best.hidden_s(up_bps):
@@ -99,11 +102,15 @@ class _Search:
     def best(self, up_bps: float) -> Chosen:
         return min(self.known, key=lambda each: self._value(each, up_bps))
 
-    def probe(self, up_bps: float) -> float:
+    def probe(self, up_bps: float, time_limit_s: float = TIME_LIMIT_S) -> float:
         """Look for a plan that is better at *up_bps*; nothing is below what is returned."""
         least = self._value(self.best(up_bps), up_bps)
         found = soonest(
-            self._problem, self._goal.at(up_bps), self._limits, below=least * (1 - EVEN)
+            self._problem,
+            self._goal.at(up_bps),
+            self._limits,
+            below=least * (1 - EVEN),
+            time_limit_s=time_limit_s,
         )
         if found.chosen is not None and self._value(found.chosen, up_bps) < least * (1 - EVEN):
             self.known.append(found.chosen)

@@ -21,10 +21,10 @@ import numpy as np
 
 from planner.rates import Rates
 from planner.solve.problem import Chosen, Problem
-from planner.solve.program import Cost, Limits, Table
+from planner.solve.program import Cost, Limits, Table, Unsolved
 from planner.solve.way import Way
 
-TIME_LIMIT_S = 10.0
+TIME_LIMIT_S = 4.0
 _EVEN = 1e-6
 """Relative: rows that are broken by less are kept."""
 
@@ -61,7 +61,8 @@ def soonest(
     while (left_s := until_s - time.perf_counter()) > 0:
         try:
             found = model.table.run(list(costs.values()), limits, left_s, most=below)
-        except TimeoutError:
+        except Unsolved as error:
+            bound = max(bound, min(error.bound, below))
             break
         if found is None:
             return Soonest(None, below)

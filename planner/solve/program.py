@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import LinearConstraint, milp
+from scipy.optimize import LinearConstraint, OptimizeResult, milp
 from scipy.sparse import csr_array
 
 from planner.rates import Rates, Use
@@ -109,6 +109,14 @@ class Solved:
     bound: float
 
 
+class Unsolved(TimeoutError):
+    """Nothing was found in time; what was proved by then is that nothing is below ``bound``."""
+
+    def __init__(self, time_limit_s: float, bound: float) -> None:
+        super().__init__(f"no plan within the limits was found in {time_limit_s:g} s")
+        self.bound = bound
+
+
 class Table:
     """The variables and the constraints that every programme of one problem shares.
 
@@ -145,7 +153,7 @@ class Table:
         """Values whose largest cost is least, None where none keeps to *limits* or to *most*.
 
         Raises:
-            TimeoutError: nothing was found within *time_limit_s*.
+            Unsolved: nothing was found within *time_limit_s*.
         """
         # HiGHS's tolerances are absolute: the objective is brought to the order of one.
         scale = max(max(map(abs, (*row.values(), constant))) for row, constant in costs) or 1.0
@@ -184,8 +192,8 @@ class Table:
         if found.x is None:
             if found.status == _INFEASIBLE:
                 return None
-            raise TimeoutError(f"no plan within the limits was found in {time_limit_s:g} s")
-        bound = found.mip_dual_bound if found.mip_dual_bound is not None else found.fun
+            raise Unsolved(time_limit_s, _bound(found) * scale)
+        bound = found.fun if found.mip_dual_bound is None else _bound(found)
         return Solved(found.x, float(found.fun) * scale, float(bound) * scale)
 
     def read(self, values: np.ndarray) -> Chosen:
@@ -261,6 +269,12 @@ class Table:
         rows = [({i: n / scale, peak: -1.0}, 0.0) for i, n in enumerate(live) if n]
         weights = {i: n / scale for i, n in enumerate(self.problem.weight_bytes) if n}
         return [*rows, ({**weights, peak: 1.0}, most / scale)]
+
+
+def _bound(found: OptimizeResult) -> float:
+    """What HiGHS proved that no answer is below; 0 where it proved nothing."""
+    bound = found.mip_dual_bound
+    return float(bound) if bound is not None and bound > 0 else 0.0
 
 
 def _useful(ways: Sequence[Way]) -> tuple[Way, ...]:
