@@ -122,6 +122,12 @@ def _planned(seen: Survey) -> list[Target]:
     ratios += [each.dads for each in seen.answers]
     return [
         at_most("slowest cut of a real model", max(row.cut_ms for row in rows), 50, "ms"),
+        at_most(
+            "the same with the search for plans that are sent in chunks, table included",
+            max(row.cut_ms + (row.ahead_ms or 0.0) for row in rows),
+            50,
+            "ms",
+        ),
         at_most("cut of 10,000 ops", max(big), 1000, "ms"),
         at_most("table over one cut of a real model", max(tables), 20, "x"),
         at_most("looking a plan up", max(lookups), 20, "us"),
