@@ -130,37 +130,23 @@ class _Rows:
         A request that stays on the device is no slower than any row says: none counts more than all
         of its work.
         """
-        problem, rates = self._problem, self._rates
-        maker = problem.graph.producer.get(name, -1) if name else len(problem.device_s)
+        rates = self._rates
         here = self._place[name] if name else len(self._place)
-        row: dict[int, float] = {}
-        constant = rates.stay
-        for i, (device_s, cloud_s) in enumerate(
-            zip(problem.device_s, problem.cloud_s, strict=True)
-        ):
-            there = 0.0 if math.isinf(cloud_s) else rates.cloud * cloud_s
-            counts = i <= maker and not math.isinf(device_s)
-            row[i] = (rates.device * device_s if counts else 0.0) - there
-            constant += there
-        for j, (other, way) in enumerate(self.table.ways, start=self.table.ops):
+
+        def price(other: str, way: Way) -> float:
             place = self._place[other]
             encode_s, link_s = rates.device * way.encode_s, rates.up * way.nbytes
-            price = rates.cloud * way.decode_s
+            decode_s = rates.cloud * way.decode_s
             if place < here:
-                price += encode_s
-            elif place > here:
-                price += link_s
-            elif first:
-                price += self._first_slice_s(way) + link_s
-            else:
-                price += encode_s + rates.up * (way.nbytes // way.slices)
-            row[j] = price
-        for answer, nbytes in problem.answer_bytes.items():
-            if answer in problem.graph.producer:
-                row[problem.graph.producer[answer]] -= rates.down * nbytes
-                constant += rates.down * nbytes
-        row[self.table.trip] = rates.trip - rates.stay
-        return row, constant
+                return decode_s + encode_s
+            if place > here:
+                return decode_s + link_s
+            if first:
+                return decode_s + self._first_slice_s(way) + link_s
+            return decode_s + encode_s + rates.up * (way.nbytes // way.slices)
+
+        maker = self._problem.graph.producer.get(name, -1) if name else math.inf
+        return self.table.row(rates, upto=maker, price=price)
 
     def _first_slice_s(self, way: Way) -> float:
         """Until it is encoded: the messages come after."""

@@ -9,7 +9,7 @@ Source: Huangfu and Hall 2018 (HiGHS); closures as in :mod:`planner.solve.mincut
 """
 
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -230,18 +230,30 @@ class Table:
         self._low.append(low)
         self._high.append(high)
 
-    def row(self, rates: Rates) -> Cost:
-        """*rates* as coefficients of the variables, and the constant beside them."""
+    def row(
+        self,
+        rates: Rates,
+        *,
+        upto: float = math.inf,
+        price: Callable[[str, Way], float] | None = None,
+    ) -> Cost:
+        """*rates* as coefficients of the variables, and the constant beside them.
+
+        Args:
+            rates: what each thing costs.
+            upto: of the device's work only the ops up to this index count.
+            price: of a tensor's way; by default what *rates* make of all of it.
+        """
         problem = self.problem
         row: dict[int, float] = {}
         constant = rates.stay
         for i, (here, there) in enumerate(zip(problem.device_s, problem.cloud_s, strict=True)):
             cloud = 0.0 if math.isinf(there) else rates.cloud * there
-            device = 0.0 if math.isinf(here) else rates.device * here
+            device = 0.0 if math.isinf(here) or i > upto else rates.device * here
             row[i] = device - cloud
             constant += cloud
-        for j, (_, way) in enumerate(self.ways, start=self.ops):
-            row[j] = way.price(rates)
+        for j, (name, way) in enumerate(self.ways, start=self.ops):
+            row[j] = way.price(rates) if price is None else price(name, way)
         for name, nbytes in problem.answer_bytes.items():
             if name in problem.graph.producer:
                 row[problem.graph.producer[name]] -= rates.down * nbytes
