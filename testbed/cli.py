@@ -22,6 +22,7 @@ from testbed.device import Device
 from testbed.errors import TestbedError
 from testbed.link import LinkEmulator
 from testbed.processes import Processes, write_ready
+from testbed.scenarios.storm import cli as storm
 
 
 def mount(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -94,6 +95,7 @@ def _mount_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     trace.add_argument("--json", action="store_true", help="print one JSON document")
     trace.set_defaults(run=_trace)
+    storm.mount(scenarios)
 
 
 def _mount_link(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
