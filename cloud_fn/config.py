@@ -22,11 +22,17 @@ _MiB = 1 << 20
 class Ray(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[ray]``: ``address`` is ``local`` for a Ray of our own, else that of a running one.
 
-    ``num_cpus`` is what our own Ray may hand out; None is all that the machine has.
+    ``num_cpus`` and ``num_gpus`` are what our own Ray may hand out; None is all that the machine
+    has. ``host_cpus`` is what Ray sets aside for a host: of use where others share the cluster, for
+    it limits nothing. ``gpus_per_host``, which may be a fraction, is what the host of ``cuda``
+    instances gets; 0 is no such host.
     """
 
     address: str = "local"
     num_cpus: _Count | None = None
+    num_gpus: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
+    host_cpus: Annotated[float, msgspec.Meta(ge=0)] = 0.1
+    gpus_per_host: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     object_store_bytes: Annotated[int, msgspec.Meta(ge=75 * _MiB)] = 80 * _MiB
 
     @property
@@ -37,13 +43,16 @@ class Ray(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[instance]``: what one instance may use and how long it lives.
 
-    ``threads`` are ONNX Runtime's for one request, ``concurrency`` the requests at one time, and
-    ``cpus`` what Ray sets aside for it.
+    ``threads`` are ONNX Runtime's for one request, ``concurrency`` the requests at one time.
+    ``spares`` are processes that wait for a function, forked ahead: about 4 MiB each. For
+    ``max_memory_bytes`` and ``open_files`` see :class:`cloud_fn.functions.confinement.Confinement`.
     """
 
     threads: _Count = 1
     concurrency: _Count = 4
-    cpus: Annotated[float, msgspec.Meta(ge=0)] = 0.1
+    spares: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    max_memory_bytes: Annotated[int, msgspec.Meta(ge=16 * _MiB)] = 2048 * _MiB
+    open_files: Annotated[int, msgspec.Meta(ge=64, le=1 << 20)] = 1024
     keep_alive_s: _Seconds = 600.0
     max_execution_s: _Seconds = 30.0
     start_timeout_s: _Seconds = 60.0

@@ -1,11 +1,16 @@
 """Processes named so that a stranger who inherits a number is never taken for one of ours."""
 
-from collections.abc import Container, Sequence
+import contextlib
+import os
+from collections.abc import Container, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 import psutil
 
+_PROC = Path("/proc")
 _SAME_START_S = 1.0  # the clock may be set between two readings; numbers are not reused that fast
+_GONE_S = 5.0
 
 
 class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +43,67 @@ def children_named(pid: int, names: Container[str]) -> tuple[Mark, ...]:
     return tuple(found for child in children if (found := mark(child.pid)) is not None)
 
 
+def children(pid: int) -> frozenset[int]:
+    """The numbers of the processes that *pid* started or adopted, those not collected yet too."""
+    found: set[int] = set()
+    # The lists go while they are read where the process ends.
+    with contextlib.suppress(OSError):
+        for task in (_PROC / str(pid) / "task").iterdir():
+            with contextlib.suppress(OSError):
+                found.update(map(int, (task / "children").read_text().split()))
+    return frozenset(found)
+
+
+def tree(pid: int) -> tuple[int, ...]:
+    """The number of a process and those of all its descendants."""
+    found = [pid]
+    for each in found:  # it grows while it is walked
+        found.extend(children(each) - set(found))
+    return tuple(found)
+
+
+def session_of(pid: int) -> int | None:
+    """The process that began the session in which *pid* is; None when it is gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def in_sessions(leaders: Iterable[int]) -> tuple[int, ...]:
+    """All processes in the sessions that *leaders* began, be the leaders there or not."""
+    wanted = frozenset(leaders)
+    return tuple(pid for pid in _all() if session_of(pid) in wanted) if wanted else ()
+
+
+def private_bytes(pids: Iterable[int], *, above: int = 0) -> int:
+    """Memory of processes that the system cannot take back at will: what no file holds.
+
+    What they share with others is divided between them, which is costly to find out: processes
+    whose memory is no more than *above* even if all of it counted are given as 0.
+    """
+    found = tuple(pids)
+    resident_bytes = sum(_bytes(pid, "status", ("RssAnon:", "RssShmem:")) for pid in found)
+    if resident_bytes <= above:
+        return 0
+    return sum(_bytes(pid, "smaps_rollup", ("Pss_Anon:", "Pss_Shmem:")) for pid in found)
+
+
+def end_all(started: Iterable[Mark]) -> None:
+    """End processes at once, with all that they have started and all in sessions that they began.
+
+    A number that somebody else has now is left alone.
+    """
+    marks = [each for each in started if _find(each) is not None or mark(each.pid) is None]
+    living = {each.pid for each in marks if alive(each)}
+    doomed = {pid for root in living for pid in tree(root)}
+    doomed.update(in_sessions(each.pid for each in marks))
+    found = [each for pid in sorted(doomed - {os.getpid()}) if (each := mark(pid)) is not None]
+    for each in found:
+        kill(each)
+    wait_gone(found, _GONE_S)
+
+
 def alive(process: Mark) -> bool:
     """Whether it still runs; one that ended and waits for its parent to notice does not."""
     return _find(process) is not None
@@ -67,6 +133,19 @@ def end(processes: Sequence[Mark], grace_s: float) -> None:
     for process in wait_gone(processes, grace_s):
         kill(process)
     wait_gone(processes, 5.0)
+
+
+def _all() -> Iterator[int]:
+    return (int(path.name) for path in _PROC.iterdir() if path.name.isdecimal())
+
+
+def _bytes(pid: int, file: str, names: tuple[str, ...]) -> int:
+    """The sum of some lines of a file about a process that count KiB; 0 when it is gone."""
+    try:
+        lines = [line.split() for line in (_PROC / str(pid) / file).read_text().splitlines()]
+    except OSError:
+        return 0
+    return 1024 * sum(int(words[1]) for words in lines if words and words[0] in names)
 
 
 def _find(process: Mark) -> psutil.Process | None:

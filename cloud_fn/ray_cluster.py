@@ -78,6 +78,7 @@ class RayCluster:
         ray.init(
             address="local",
             num_cpus=self._config.num_cpus,
+            num_gpus=self._config.num_gpus,
             object_store_memory=self._config.object_store_bytes,
             include_dashboard=False,
             namespace=_NAMESPACE,

@@ -20,13 +20,14 @@ from cloud_fn.processes import Mark
 from protos.documents import DocumentError, encode_json, read_json
 
 _RECORD = "server.json"
+_HOST_RECORD = "host.json"
 _NEW = ".new-"
 _MOST_CHARS = 31
 """A Unix socket's path holds 107 characters; Ray's need 64 of them and our directory 12."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the next server must know of this one."""
+    """What the next server, or host, must know of this one."""
 
     server: Mark
     processes: tuple[Mark, ...] = ()
@@ -76,30 +77,68 @@ class RuntimeDir:
             marks = tuple(sorted(self._started, key=lambda process: process.pid))
             _write(self.path, Record(server=self._server, processes=marks))
 
-    def socket_path(self, name: str) -> Path:
-        return self.path / f"{name}.sock"
+    def host(self, kind: str) -> "HostFolder":
+        """Where the host of accelerators of that *kind* keeps what is its own."""
+        return HostFolder(self.path / "hosts" / kind)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class HostFolder:
+    """One host's directory, with its socket and its instances'; it is made by :meth:`take`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.socket = path / "host.sock"
+
+    def take(self) -> None:
+        """Make it this process's own, after ending all that an earlier host left there.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.clear()
+        self.path.mkdir(mode=0o700, parents=True)
+        self.record(())
+
+    def record(self, started: Iterable[Mark]) -> None:
+        """Say which processes this one has now, for whoever must clean up after it."""
+        host = processes.mark(os.getpid())
+        assert host is not None
+        _write(self.path, Record(server=host, processes=tuple(started)), _HOST_RECORD)
+
+    def end(self) -> None:
+        """End the host that has it, if there is one, and all that it has started."""
+        record = _read(self.path / _HOST_RECORD)
+        if record is not None:
+            processes.end_all((record.server, *record.processes))
+
+    def clear(self) -> None:
+        """As :meth:`end`, and remove it."""
+        self.end()
+        self.remove()
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 def clear_stale(base: Path) -> tuple[Path, ...]:
-    """End the processes of servers that are dead and remove their directories.
+    """End what servers that are dead have started, and remove their directories.
 
     A process is ended only if its number and start time are those that its server recorded.
     """
     cleared = []
     for path in sorted(base.iterdir()):
-        try:
-            record = read_json(path / _RECORD, Record, what="record")
-        except DocumentError:
-            record = None
+        record = _read(path / _RECORD)
         if record is not None and processes.alive(record.server):
             continue
         if record is None and not _is_abandoned(path):
             continue
-        for process in record.processes if record else ():
-            processes.kill(process)
+        for host in sorted(path.glob("hosts/*")):
+            HostFolder(host).clear()
+        if record is not None:
+            processes.end_all(record.processes)
         shutil.rmtree(path, ignore_errors=True)
         cleared.append(path)
     return tuple(cleared)
@@ -119,7 +158,14 @@ def _check_ours(base: Path) -> None:
         raise ServeError(f"others may enter runtime_dir {base}: run `chmod 700 {base}`")
 
 
-def _write(path: Path, record: Record) -> None:
-    fresh = path / f"{_RECORD}.new"
+def _read(path: Path) -> Record | None:
+    try:
+        return read_json(path, Record, what="record")
+    except DocumentError:
+        return None
+
+
+def _write(folder: Path, record: Record, name: str = _RECORD) -> None:
+    fresh = folder / f"{name}.new"
     fresh.write_bytes(encode_json(record))
-    fresh.replace(path / _RECORD)
+    fresh.replace(folder / name)

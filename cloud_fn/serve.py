@@ -13,6 +13,8 @@ from cloud_fn.config import Address, Config, check_exposure
 from cloud_fn.doors.grpc import GrpcDoor, check_free
 from cloud_fn.errors import ServeError
 from cloud_fn.functions import Limits, Pool
+from cloud_fn.functions.confinement import Confinement
+from cloud_fn.functions.launch import CPU, CUDA
 from cloud_fn.registry import Catalog
 from cloud_fn.runtime_dir import RuntimeDir
 from cloud_fn.service import Bounds, Service
@@ -20,11 +22,13 @@ from cloud_fn.signals import Signals
 from protos.documents import write_json
 
 if TYPE_CHECKING:
+    from cloud_fn.functions.ray_launcher import RayLauncher
     from cloud_fn.ray_cluster import RayCluster
 
 log = logging.getLogger(__name__)
 
 _LOOK_AT_RAY_S = 5.0
+_HOST_S = 60.0
 
 
 def serve(config: Config, *, ready_file: Path | None = None) -> int:
@@ -52,11 +56,14 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         stack.callback(runtime.remove)
         cluster = _start_ray(config, runtime, stack)
         signals.install()  # Ray has put its own in their place
+        launcher = _launcher(config, runtime)
+        stack.callback(launcher.close)
+        launcher.open(timeout_s=_HOST_S)
         # Only now: Ray forks to start its processes, and a fork hangs where gRPC runs.
         door = GrpcDoor(config, keys)
         stack.callback(door.close, 0.0)
         address = door.bind()
-        pool = _pool(config, runtime)
+        pool = _pool(config, launcher)
         stack.callback(pool.close)
         service = Service(
             Catalog(config.registry_path),
@@ -96,12 +103,28 @@ def _start_ray(config: Config, runtime: RuntimeDir, stack: contextlib.ExitStack)
     return cluster
 
 
-def _pool(config: Config, runtime: RuntimeDir) -> Pool:
-    from cloud_fn.functions.ray_launcher import RayLauncher
+def _launcher(config: Config, runtime: RuntimeDir) -> "RayLauncher":
+    from cloud_fn.functions.ray_launcher import RayLauncher, Resources
 
     instance = config.instance
+    kinds = {CPU: Resources(cpus=config.ray.host_cpus)}
+    if config.ray.gpus_per_host > 0:
+        kinds[CUDA] = Resources(cpus=config.ray.host_cpus, gpus=config.ray.gpus_per_host)
+    return RayLauncher(
+        runtime,
+        kinds=kinds,
+        defaults=Confinement(
+            max_memory_bytes=instance.max_memory_bytes, open_files=instance.open_files
+        ),
+        spares=instance.spares,
+        readable=(config.registry_path,),
+    )
+
+
+def _pool(config: Config, launcher: "RayLauncher") -> Pool:
+    instance = config.instance
     return Pool(
-        RayLauncher(runtime, cpus=instance.cpus),
+        launcher,
         Limits(
             concurrency=instance.concurrency,
             keep_alive_s=instance.keep_alive_s,

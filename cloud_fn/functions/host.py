@@ -1,32 +1,205 @@
-"""The Ray actor that holds an instance. Ray places, starts and watches it; it carries no tensor."""
+"""A host, as its gateway sees it: what may be asked of it, over a Unix socket of its own."""
 
+import contextlib
+import logging
 import os
+import socket
+import sys
+import threading
+import time
 from pathlib import Path
 
 import msgspec
 
-from cloud_fn import memory
-from cloud_fn.functions.spec import Function
+from cloud_fn import processes
+from cloud_fn.errors import InstanceLost
+from cloud_fn.functions import host_calls
+from cloud_fn.functions.brood import Brood
+from cloud_fn.functions.held import Held
+from cloud_fn.functions.host_calls import (
+    Close,
+    Done,
+    End,
+    Ping,
+    Reason,
+    Refused,
+    Reply,
+    Request,
+    Start,
+    Started,
+    Well,
+    Why,
+)
+from cloud_fn.functions.host_settings import HostSettings
+from cloud_fn.functions.listener import listening, peer_of
+from cloud_fn.functions.spare import Order, Told
+from cloud_fn.processes import Mark
+from cloud_fn.runtime_dir import HostFolder
+from protos.errors import WireError
+
+log = logging.getLogger(__name__)
+
+_TRIES = 3
+_END_S = 5.0
+_NOTICED_S = 1.0
 
 
 class Host:
-    """One instance in a process of its own, reached through a Unix socket."""
+    """Starts instances, ends them and says how they are. Ray only keeps the process alive."""
 
-    def __init__(self, function: bytes, socket_path: str) -> None:
-        """Listen.
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+        self._files = HostFolder(Path(settings.folder))
+        self._brood = Brood(self._files, gateway=settings.gateway, spares=settings.spares)
+        self._is_unconfined = False
 
-        Args:
-            function: a :class:`Function` as JSON.
-            socket_path: where to.
+    def run(self) -> None:
+        """Serve until told to close or the gateway is gone; see :meth:`Brood.run`."""
+        self._brood.run(self._listen)
+
+    def start(self, request: Start, function: bytes) -> Started:
+        """Make an instance of a spare.
+
+        Raises:
+            InstanceLost: none came up within the request's time, or each one ended on the way.
         """
-        # The gateway, which only names this class, must not load ONNX Runtime.
-        from cloud_fn.functions.instance import Instance
-        from cloud_fn.functions.listener import Listener
+        until_s = time.monotonic() + request.timeout_s
+        order = Order(
+            function=msgspec.Raw(function),
+            confinement=request.confinement,
+            readable=self._settings.readable,
+            engine=self._settings.engine,
+        )
+        for _ in range(_TRIES):
+            held = self._brood.take(request.label, until_s)
+            held.max_memory_bytes = request.confinement.max_memory_bytes
+            told = _give(held, order, until_s)
+            if told is None:
+                continue
+            if told.error is not None:
+                held.dismissed = True
+                held.kill()
+                raise InstanceLost(f"no instance of {request.label} could start: {told.error}")
+            if not told.confined and not self._is_unconfined:
+                self._is_unconfined = True
+                self._brood.say("functions can write outside their folders: no Landlock here")
+            return Started(name=held.name, process=held.fork.mark, socket=str(held.fork.socket))
+        why, _ = self._brood.fate(held.name)
+        raise InstanceLost(f"{_TRIES} instances of {request.label} ended before they served: {why}")
 
-        memory.keep_buffers()
-        instance = Instance(msgspec.json.decode(function, type=Function))
-        Listener(Path(socket_path), instance.execute).start()
+    def end(self, name: str) -> None:
+        """End an instance at once, with all that it started, and what it left on disk.
 
-    def process_id(self) -> int:
-        """Answers once the instance listens."""
-        return os.getpid()
+        Raises:
+            InstanceLost: it is still there after 5 s.
+        """
+        held = self._brood.find(name)
+        if held is None:
+            return
+        held.dismissed = processes.alive(held.fork.mark)
+        held.kill()
+        if not held.gone.wait(_END_S):
+            raise InstanceLost(f"instance {name} cannot be ended: it hangs in the system")
+
+    def why_ended(self, name: str) -> tuple[str | None, bytes]:
+        """Why an instance ended by itself, None if it did not, and the last that it printed."""
+        held = self._brood.find(name)
+        if held is not None:
+            held.ended.wait(_NOTICED_S)  # whoever asks may have seen it go before our loop did
+        return self._brood.fate(name)
+
+    def well(self) -> Well:
+        """How the host is; takes the lines that instances have printed."""
+        spares, instances = self._brood.counts()
+        return Well(
+            host=_self(),
+            busy_s=self._brood.busy_s(),
+            spares=spares,
+            instances=instances,
+            printed=self._brood.printed(),
+        )
+
+    def _listen(self) -> None:
+        sock = listening(self._files.socket)
+        threading.Thread(target=self._let_in, args=(sock,), name="host.accept", daemon=True).start()
+
+    def _let_in(self, sock: socket.socket) -> None:
+        while True:
+            connection, _ = sock.accept()
+            if peer_of(connection) != self._settings.gateway.pid:
+                connection.close()  # an instance, say, that would end another
+                continue
+            threading.Thread(
+                target=self._serve, args=(connection,), name="host.serve", daemon=True
+            ).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(WireError, OSError):
+            while True:
+                request, body = host_calls.receive(connection)
+                try:
+                    reply, rest = self._answer(request, bytes(body))
+                except InstanceLost as error:
+                    reply, rest = Refused(reason=str(error)), b""
+                try:
+                    host_calls.send(connection, reply, rest)
+                except OSError:
+                    if isinstance(reply, Started):  # nobody knows of it
+                        self.end(reply.name)
+                    raise
+
+    def _answer(self, request: Request, body: bytes) -> tuple[Reply, bytes]:
+        match request:
+            case Start():
+                return self.start(request, body), b""
+            case End(name=name):
+                self.end(name)
+                return Done(), b""
+            case Why(name=name):
+                why, tail = self.why_ended(name)
+                return Reason(why=why), tail
+            case Ping():
+                return self.well(), b""
+            case Close():
+                self._brood.close(_END_S)
+                return Done(), b""
+
+
+def _give(held: Held, order: Order, until_s: float) -> Told | None:
+    """What a spare makes of its order; None when it ended.
+
+    Raises:
+        InstanceLost: it says nothing in time.
+    """
+    control = held.fork.control
+    try:
+        control.send_bytes(msgspec.json.encode(order))
+        if not control.poll(max(0.0, until_s - time.monotonic())):
+            held.dismissed = True
+            held.kill()
+            raise InstanceLost(
+                f"{held.name} was ended because it took too long to start "
+                "(instance.start_timeout_s)"
+            )
+        return msgspec.json.decode(control.recv_bytes(), type=Told)
+    except (EOFError, OSError):
+        return None
+
+
+def _self() -> Mark:
+    mark = processes.mark(os.getpid())
+    assert mark is not None
+    return mark
+
+
+def main(settings: str) -> None:
+    """Be a host: the whole process is one until it ends.
+
+    Args:
+        settings: :class:`HostSettings` as JSON.
+    """
+    Host(msgspec.json.decode(settings, type=HostSettings)).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -4,24 +4,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cloud_fn.functions.confinement import Confinement
 from cloud_fn.functions.spec import Function
 from cloud_fn.processes import Mark
+
+CPU = "cpu"
+"""The kind of host that needs no accelerator."""
+CUDA = "cuda"
+"""The kind whose instances share GPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """An instance that listens: its name in replies and logs, its process and its socket."""
+    """An instance that listens: its name in replies and logs, its process, socket and host."""
 
     name: str
     process: Mark
     socket_path: Path
+    kind: str = CPU
 
 
 class Launcher(Protocol):
     """Starts and ends instances; called from several threads."""
 
-    def start(self, function: Function, *, timeout_s: float) -> Running:
+    def start(
+        self,
+        function: Function,
+        *,
+        timeout_s: float,
+        confinement: Confinement | None = None,
+    ) -> Running:
         """Start an instance and wait until it listens.
+
+        Args:
+            function: what it runs.
+            timeout_s: how long it may take, a host that has to come up first included.
+            confinement: its limits; None is the launcher's defaults.
 
         Raises:
             InstanceLost: it did not within *timeout_s*, or died on the way.
@@ -29,3 +47,9 @@ class Launcher(Protocol):
 
     def end(self, running: Running) -> None:
         """End an instance at once, whatever state it is in, and what it left on disk."""
+
+    def why_ended(self, running: Running) -> str | None:
+        """Why an instance ended by itself, as a clause such as ``it was killed by SIGSEGV``.
+
+        None when it runs, was told to end, or nobody knows.
+        """

@@ -94,7 +94,7 @@ class Server:
         return [server, *server.children(recursive=True)]
 
     def instances(self) -> list[psutil.Process]:
-        return [each for each in self.family() if each.name().startswith("ray::Host")]
+        return [each for each in self.family() if each.name() == "isthmus-inst"]
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + START_S
@@ -347,7 +347,7 @@ def test_sockets_and_tokens_are_their_owners(server: Server) -> None:
     server.infer()
     run = server.config.parent / "run"
     (own,) = run.iterdir()
-    found = [*own.glob("*.sock"), own / "ray" / "token"]
+    found = [*own.glob("hosts/**/*.sock"), own / "ray" / "token"]
     assert len(found) > 1
     assert {path.stat().st_mode & 0o777 for path in found} == {0o600}
     assert {path.stat().st_mode & 0o777 for path in (run, own)} == {0o700}

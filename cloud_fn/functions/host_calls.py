@@ -1,0 +1,133 @@
+"""What the gateway may ask of a host, over a Unix socket of the host's own, and the asking."""
+
+import socket
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from cloud_fn.errors import InstanceLost
+from cloud_fn.functions.confinement import Confinement
+from cloud_fn.processes import Mark
+from protos.errors import WireError
+from protos.frames import recv_frame, send_frame
+from protos.tensors import Buffer
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
+    """Make an instance of the function that the body holds as JSON; its name begins *label*."""
+
+    label: str
+    confinement: Confinement
+    timeout_s: float
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
+    """End an instance at once; answered when it is gone."""
+
+    name: str
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True, tag="why"):
+    """Why did an instance end? The answer's body is the last that it printed."""
+
+    name: str
+
+
+class Ping(msgspec.Struct, frozen=True, kw_only=True, tag="ping"):
+    """Are you well? The answer passes on what instances printed since the last one."""
+
+
+class Close(msgspec.Struct, frozen=True, kw_only=True, tag="close"):
+    """End all that there is, and yourself."""
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
+    name: str
+    process: Mark
+    socket: str
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True, tag="reason"):
+    """A clause such as ``it was killed by SIGSEGV``; None when it runs, or was told to end."""
+
+    why: str | None
+
+
+class Well(msgspec.Struct, frozen=True, kw_only=True, tag="well"):
+    """``busy_s`` is for how long the host's one loop has been at the same thing."""
+
+    host: Mark
+    busy_s: float
+    spares: int
+    instances: int
+    printed: tuple[tuple[str, str], ...] = ()
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
+    pass
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
+    reason: str
+
+
+Request: TypeAlias = Start | End | Why | Ping | Close
+Reply: TypeAlias = Started | Reason | Well | Done | Refused
+
+
+class HostClient:
+    """One connection to a host; carries one request at a time."""
+
+    def __init__(self, path: Path, *, timeout_s: float) -> None:
+        """Connect.
+
+        Raises:
+            OSError: nobody listens there.
+        """
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.socket.settimeout(timeout_s)
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
+
+    def ask(self, request: Request, body: Buffer = b"", *, timeout_s: float) -> tuple[Reply, bytes]:
+        """Send a request and take its answer.
+
+        Raises:
+            InstanceLost: the host says why it will not.
+            OSError | WireError: the host is gone or stuck, or what it says makes no sense.
+        """
+        self.socket.settimeout(timeout_s)
+        send(self.socket, request, body)
+        header, rest = recv_frame(self.socket)
+        try:
+            reply = msgspec.convert(header, Reply)
+        except msgspec.ValidationError as error:
+            raise WireError(f"a host's answer is not valid: {error}") from error
+        if isinstance(reply, Refused):
+            raise InstanceLost(reply.reason)
+        return reply, bytes(rest)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def send(sock: socket.socket, message: Request | Reply, body: Buffer = b"") -> None:
+    """Send one message as a frame; see :func:`protos.frames.send_frame`."""
+    send_frame(sock, msgspec.to_builtins(message), body)
+
+
+def receive(sock: socket.socket) -> tuple[Request, memoryview]:
+    """Receive one request.
+
+    Raises:
+        OSError | WireError: the gateway is gone, or what it says makes no sense.
+    """
+    header, body = recv_frame(sock)
+    try:
+        return msgspec.convert(header, Request), body
+    except msgspec.ValidationError as error:
+        raise WireError(f"a request to a host is not valid: {error}") from error
