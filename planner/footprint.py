@@ -13,23 +13,39 @@ _HALF = {onnx.TensorProto.INT4, onnx.TensorProto.UINT4}
 def weight_bytes(proto: onnx.ModelProto) -> Mapping[str, int]:
     """Bytes of weights by the node's name.
 
+    What several nodes share counts with each, as each side of a cut gets a copy; see :func:`held`.
+    """
+    return {name: sum(mine.values()) for name, mine in held(proto).items()}
+
+
+def held(proto: onnx.ModelProto) -> Mapping[str, Mapping[str, int]]:
+    """The constants that each node brings with it, by the node's name: their names and bytes.
+
     Counts initializers, and through nodes that depend on constants only the initializers that
-    these read. What several nodes share counts with each, as each side of a cut gets a copy.
-    Nothing is loaded: weights in a file are known by their shapes.
+    these read. What a node itself holds goes by the name of what it makes. Nothing is loaded:
+    weights in a file are known by their shapes.
     """
     graph = proto.graph
-    constant = {tensor.name: _tensor_bytes(tensor) for tensor in graph.initializer}
+    constant: dict[str, Mapping[str, int]] = {
+        tensor.name: {tensor.name: _tensor_bytes(tensor)} for tensor in graph.initializer
+    }
     for sparse in graph.sparse_initializer:
-        constant[sparse.values.name] = _tensor_bytes(sparse.values) + _tensor_bytes(sparse.indices)
+        name = sparse.values.name
+        constant[name] = {name: _tensor_bytes(sparse.values) + _tensor_bytes(sparse.indices)}
     live = {value.name for value in graph.input}
-    found = {}
+    found: dict[str, Mapping[str, int]] = {}
     for node in graph.node:
         names = set(reads(node))
-        found[node.name] = sum(constant.get(name, 0) for name in names) + _inside(node)
+        mine: dict[str, int] = {}
+        for name in sorted(names & constant.keys()):
+            mine |= constant[name]
+        if nbytes := _inside(node):
+            mine[node.output[0]] = nbytes
+        found[node.name] = mine
         if names & live:
             live.update(node.output)
         else:
-            constant |= dict.fromkeys(node.output, found[node.name])
+            constant |= dict.fromkeys(node.output, mine)
     return found
 
 
