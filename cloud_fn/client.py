@@ -1,9 +1,15 @@
 """Asking a gateway that runs, perhaps elsewhere."""
 
+import json
+from collections.abc import Sequence
+
 import grpc
+import msgspec
 
 from cloud_fn.config import Address
 from cloud_fn.errors import GatewayRefused
+from cloud_fn.functions.settings import Settings
+from cloud_fn.functions.specifications import Described, Setting
 from cloud_fn.service import LoadReport
 from planner.loads import Load
 from protos.gen import control_pb2 as pb
@@ -32,6 +38,62 @@ def get_load(gateway: Address, model: str, version: str = "", *, key: str | None
         window_s=found.window_s,
         requests=found.requests,
         load=Load(queue_s=found.queue_s, cold_chance=found.cold_chance, cold_s=found.cold_s),
+    )
+
+
+def list_functions(gateway: Address, *, key: str | None) -> tuple[Described, ...]:
+    """What holds for each function; see :meth:`Specifications.all`.
+
+    Raises:
+        GatewayRefused: nobody answers there, or the key is wrong.
+    """
+    request = pb.ListFunctionsRequest().SerializeToString()
+    found = pb.ListFunctionsResponse.FromString(_call(gateway, "ListFunctions", request, key))
+    return tuple(map(_described, found.functions))
+
+
+def show_function(gateway: Address, name: str, *, key: str | None) -> Described:
+    """What holds for one function; see :meth:`Specifications.show`.
+
+    Raises:
+        GatewayRefused: as :func:`get_load`.
+    """
+    request = pb.ShowFunctionRequest(name=name).SerializeToString()
+    found = pb.ShowFunctionResponse.FromString(_call(gateway, "ShowFunction", request, key))
+    return _described(found.function)
+
+
+def set_function(
+    gateway: Address,
+    name: str,
+    changes: Settings,
+    *,
+    key: str | None,
+    unset: Sequence[str] = (),
+    replace: bool = False,
+) -> Described:
+    """Change a function's settings; see :meth:`Specifications.set`.
+
+    Raises:
+        GatewayRefused: as :func:`get_load`, or the settings may not be.
+    """
+    request = pb.SetFunctionRequest(
+        name=name, settings=msgspec.json.encode(changes).decode(), unset=unset, replace=replace
+    )
+    data = _call(gateway, "SetFunction", request.SerializeToString(), key)
+    return _described(pb.SetFunctionResponse.FromString(data).function)
+
+
+def _described(function: pb.Function) -> Described:
+    return Described(
+        name=function.name,
+        model=function.model,
+        version=function.version,
+        changed=function.changed,
+        settings={
+            each.field: Setting(value=json.loads(each.value), source=each.source)
+            for each in function.settings
+        },
     )
 
 

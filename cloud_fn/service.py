@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
+from cloud_fn.config import Instance
 from cloud_fn.errors import Busy, InvalidRequest, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
+from cloud_fn.functions.specifications import Specifications
 from cloud_fn.load import WINDOW_S, Recent, answered
 from cloud_fn.registry import Catalog, Manifest
+from cloud_fn.registry.function_store import FunctionStore
 from planner.loads import Load
 from protos import wire
 from protos.timing import Timing
@@ -52,9 +55,17 @@ class LoadReport:
 
 
 class Service:
-    """The functions of one registry. Safe to use from many threads."""
+    """The functions of one registry. Safe to use from many threads.
 
-    def __init__(self, catalog: Catalog, pool: Calls, bounds: Bounds) -> None:
+    ``specifications`` are what holds for each; *defaults* hold where a function's say nothing.
+    """
+
+    def __init__(
+        self, catalog: Catalog, pool: Calls, bounds: Bounds, *, defaults: Instance | None = None
+    ) -> None:
+        self.specifications = Specifications(
+            catalog, FunctionStore(catalog.root), defaults or Instance()
+        )
         self._catalog = catalog
         self._pool = pool
         self._bounds = bounds

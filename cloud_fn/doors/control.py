@@ -1,9 +1,14 @@
 """The control plane's small calls."""
 
+import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from cloud_fn.doors.admin import on_bytes
+from cloud_fn.functions.settings import Settings, SettingsError, parse
+from cloud_fn.functions.specifications import Described
 from cloud_fn.service import Service
+from protos.documents import DocumentError, decode_json
 from protos.gen import control_pb2 as pb
 
 
@@ -20,7 +25,49 @@ def _get_load(service: Service, request: pb.GetLoadRequest) -> pb.GetLoadRespons
     )
 
 
+def _list(service: Service, _request: pb.ListFunctionsRequest) -> pb.ListFunctionsResponse:
+    return pb.ListFunctionsResponse(functions=map(_function, service.specifications.all()))
+
+
+def _show(service: Service, request: pb.ShowFunctionRequest) -> pb.ShowFunctionResponse:
+    return pb.ShowFunctionResponse(function=_function(service.specifications.show(request.name)))
+
+
+def _set(service: Service, request: pb.SetFunctionRequest) -> pb.SetFunctionResponse:
+    made = service.specifications.set(
+        request.name,
+        _settings(request.settings),
+        unset=request.unset,
+        replace=request.replace,
+    )
+    return pb.SetFunctionResponse(function=_function(made))
+
+
+def _settings(text: str) -> Settings:
+    try:
+        fields = decode_json(text.encode() or b"{}", dict[str, Any], what="settings")
+    except DocumentError as error:
+        raise SettingsError(str(error)) from error
+    return parse(fields, what="settings")
+
+
+def _function(described: Described) -> pb.Function:
+    return pb.Function(
+        name=described.name,
+        model=described.model,
+        version=described.version,
+        changed=described.changed,
+        settings=[
+            pb.Setting(field=field, value=json.dumps(each.value), source=each.source)
+            for field, each in described.settings.items()
+        ],
+    )
+
+
 CALLS: Mapping[str, Callable[[Service, bytes], bytes]] = {
     "GetLoad": on_bytes(_get_load, pb.GetLoadRequest),
+    "ListFunctions": on_bytes(_list, pb.ListFunctionsRequest),
+    "ShowFunction": on_bytes(_show, pb.ShowFunctionRequest),
+    "SetFunction": on_bytes(_set, pb.SetFunctionRequest),
 }
 """What each answers, from the message's bytes to those of its reply."""

@@ -54,6 +54,21 @@ class ControlStub:
                 request_serializer=protos_dot_gen_dot_control__pb2.GetLoadRequest.SerializeToString,
                 response_deserializer=protos_dot_gen_dot_control__pb2.GetLoadResponse.FromString,
                 _registered_method=True)
+        self.ListFunctions = channel.unary_unary(
+                '/isthmus.control.v1.Control/ListFunctions',
+                request_serializer=protos_dot_gen_dot_control__pb2.ListFunctionsRequest.SerializeToString,
+                response_deserializer=protos_dot_gen_dot_control__pb2.ListFunctionsResponse.FromString,
+                _registered_method=True)
+        self.ShowFunction = channel.unary_unary(
+                '/isthmus.control.v1.Control/ShowFunction',
+                request_serializer=protos_dot_gen_dot_control__pb2.ShowFunctionRequest.SerializeToString,
+                response_deserializer=protos_dot_gen_dot_control__pb2.ShowFunctionResponse.FromString,
+                _registered_method=True)
+        self.SetFunction = channel.unary_unary(
+                '/isthmus.control.v1.Control/SetFunction',
+                request_serializer=protos_dot_gen_dot_control__pb2.SetFunctionRequest.SerializeToString,
+                response_deserializer=protos_dot_gen_dot_control__pb2.SetFunctionResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -87,6 +102,26 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFunctions(self, request, context):
+        """What holds for each function, and whose each value is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowFunction(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetFunction(self, request, context):
+        """Changes a function's settings, which hold for its requests from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +144,21 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.GetLoad,
                     request_deserializer=protos_dot_gen_dot_control__pb2.GetLoadRequest.FromString,
                     response_serializer=protos_dot_gen_dot_control__pb2.GetLoadResponse.SerializeToString,
+            ),
+            'ListFunctions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFunctions,
+                    request_deserializer=protos_dot_gen_dot_control__pb2.ListFunctionsRequest.FromString,
+                    response_serializer=protos_dot_gen_dot_control__pb2.ListFunctionsResponse.SerializeToString,
+            ),
+            'ShowFunction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowFunction,
+                    request_deserializer=protos_dot_gen_dot_control__pb2.ShowFunctionRequest.FromString,
+                    response_serializer=protos_dot_gen_dot_control__pb2.ShowFunctionResponse.SerializeToString,
+            ),
+            'SetFunction': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetFunction,
+                    request_deserializer=protos_dot_gen_dot_control__pb2.SetFunctionRequest.FromString,
+                    response_serializer=protos_dot_gen_dot_control__pb2.SetFunctionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +269,87 @@ class Control:
             '/isthmus.control.v1.Control/GetLoad',
             protos_dot_gen_dot_control__pb2.GetLoadRequest.SerializeToString,
             protos_dot_gen_dot_control__pb2.GetLoadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFunctions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isthmus.control.v1.Control/ListFunctions',
+            protos_dot_gen_dot_control__pb2.ListFunctionsRequest.SerializeToString,
+            protos_dot_gen_dot_control__pb2.ListFunctionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowFunction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isthmus.control.v1.Control/ShowFunction',
+            protos_dot_gen_dot_control__pb2.ShowFunctionRequest.SerializeToString,
+            protos_dot_gen_dot_control__pb2.ShowFunctionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetFunction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isthmus.control.v1.Control/SetFunction',
+            protos_dot_gen_dot_control__pb2.SetFunctionRequest.SerializeToString,
+            protos_dot_gen_dot_control__pb2.SetFunctionResponse.FromString,
             options,
             channel_credentials,
             insecure,
