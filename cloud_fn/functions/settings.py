@@ -14,7 +14,7 @@ from cloud_fn.registry.manifest import is_name, parse_version
 HANDLER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 """``package.module:callable``, which is no path and can leave no folder."""
 
-SCHEDULED_INSTANCES = 8
+MAX_INSTANCES = 8
 """``max_instances`` where nobody says; each takes its own memory."""
 
 _MiB = 1 << 20
@@ -175,7 +175,7 @@ def resolve(settings: Settings | None, defaults: Instance) -> Resolved:
         "providers": ("cpu",),
         "batching": "auto",
         "min_instances": 0,
-        "max_instances": max(SCHEDULED_INSTANCES, own.get("min_instances", 0)),  # type: ignore[call-overload]
+        "max_instances": max(MAX_INSTANCES, own.get("min_instances", 0)),  # type: ignore[call-overload]
         "environment": {},
         "before": None,
         "after": None,
