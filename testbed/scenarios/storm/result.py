@@ -44,9 +44,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the five terms add up to what the callers measured.
 
     ``gap`` is what neither the terms nor the network account for, as a share of all time measured;
-    ``network_ms`` is the mean, over the answers, of the median way there and back with the same
-    bytes, probed all through the storm. ``within`` is the share of answers whose own gap is at most
-    5 %.
+    ``network_ms`` is the mean way there and back with the same bytes, probed beside every tenth
+    call and weighed as the functions were asked. ``within`` is the share of answers whose own gap
+    is at most 5 %.
     """
 
     answers: int
