@@ -14,6 +14,7 @@ import msgspec
 
 from planner.errors import NoFeasiblePlan, PlannerError
 from planner.footprint import held
+from planner.graph import Op
 from planner.model import Model
 from planner.plans import Certificate
 from planner.profiles import Profile
@@ -50,14 +51,22 @@ class Transfer:
             raise ValueError(f"a transfer's seconds must be 0 or more and finite, got {self}")
 
 
+class StageOp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An op and the tensors that it reads and makes, constants left out."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
 class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ops of one instance, between named tensors, and what they need there.
+    """The ops of one instance in order, between named tensors, and what they need there.
 
     ``run_s`` is what the ops take and ``moved_s`` what moves ``moved_bytes`` in and out;
     ``peak_bytes`` is the most that is alive at once beside the weights.
     """
 
-    ops: tuple[str, ...]
+    ops: tuple[StageOp, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     run_s: Seconds
@@ -74,6 +83,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Staging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model's stages in order, the fewest that keep to the limits.
 
+    ``inputs`` and ``outputs`` are the network's own, which steps may lie before and after.
     ``fewest`` is how many there must be at least, as far as that was proved: where it is the number
     of stages, no fewer will do. ``certificate`` is of the objective's value for this many.
     """
@@ -84,6 +94,8 @@ class Staging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     objective: Aim
     sources: tuple[str, ...]
     answers: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1)]
     total_s: Seconds
     slowest_s: Seconds
@@ -138,7 +150,6 @@ def stages(
     found = programme.solve(problem, aim, least=least, time_limit_s=TIME_LIMIT_S)
     if found is None:
         raise _nothing(model, problem, least)
-    names = [op.name for op in model.graph.ops]
     return Staging(
         schema=SCHEMA,
         model=model.name,
@@ -146,9 +157,11 @@ def stages(
         objective=objective,
         sources=model.source,
         answers=model.answers,
+        inputs=tuple(info.name for info in model.inputs),
+        outputs=tuple(info.name for info in model.outputs),
         stages=tuple(
             Stage(
-                ops=tuple(names[i] for i in use.ops),
+                ops=tuple(_op(model.graph.ops[i]) for i in use.ops),
                 inputs=use.inputs,
                 outputs=use.outputs,
                 run_s=use.run_s,
@@ -166,6 +179,10 @@ def stages(
             method="integer programme", unit="s", cost=aim(found.uses), bound=found.bound
         ),
     )
+
+
+def _op(op: Op) -> StageOp:
+    return StageOp(name=op.name, inputs=op.inputs, outputs=op.outputs)
 
 
 def _problem(
