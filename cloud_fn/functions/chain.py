@@ -6,7 +6,6 @@ again with the same bytes. Invocations that run beside each other are in differe
 same time; that is all it takes to pipeline a stream.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +13,9 @@ from typing import Protocol
 
 import msgspec
 
-from cloud_fn.errors import DeadlinePassed, FunctionFailed, InstanceLost, InvalidRequest
+from cloud_fn.errors import FunctionFailed, InvalidRequest
 from cloud_fn.functions import Answer, Function
+from cloud_fn.functions.again import ATTEMPTS, until_answered
 from planner.errors import CutError
 from planner.routing import Leg, Routes
 from planner.staging import Staging
@@ -24,11 +24,6 @@ from protos.errors import WireError
 from protos.invocation import Reply, Request, Route
 from protos.relay import Parcel
 from protos.tensors import Buffer
-
-log = logging.getLogger(__name__)
-
-ATTEMPTS = 3
-"""How often a stage is asked at most, within the deadline, while its instances are lost."""
 
 
 class Calls(Protocol):
@@ -107,19 +102,14 @@ class Chain:
 
     def _ask(self, leg: Leg, body: bytes, deadline_s: float | None) -> Answer:
         """Have one stage run, again while its instances are lost."""
-        function, where = self.functions[leg.stage], self._where(leg)
-        for attempt in range(1, self._attempts + 1):
-            if deadline_s is not None and self._clock() >= deadline_s:
-                raise DeadlinePassed(f"{where} was not begun before the request's deadline")
-            try:
-                return self._calls.call(function, body, deadline_s=deadline_s)
-            except InstanceLost as error:
-                if attempt == self._attempts:
-                    raise InstanceLost(f"{where}, asked {attempt} times: {error}") from error
-                log.warning("stage asked again: function=%s attempt=%d", function.key, attempt)
-            except (InvalidRequest, FunctionFailed, DeadlinePassed) as error:
-                raise type(error)(f"{where}: {error}") from error
-        raise AssertionError("the last attempt returns or raises")
+        function = self.functions[leg.stage]
+        return until_answered(
+            lambda: self._calls.call(function, body, deadline_s=deadline_s),
+            where=self._where(leg),
+            attempts=self._attempts,
+            deadline_s=deadline_s,
+            clock=self._clock,
+        )
 
     def _made(self, leg: Leg, answer: Answer) -> dict[str, Parcel]:
         """What a stage was asked for."""
