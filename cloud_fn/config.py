@@ -59,7 +59,10 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All of it. Paths that are None are chosen by :func:`load`."""
+    """All of it. Paths that are None are chosen by :func:`load`.
+
+    ``memory_budget_bytes`` is what all instances may take together; None is half the machine's.
+    """
 
     listen: str = "127.0.0.1:8001"
     registry: str | None = None
@@ -70,6 +73,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_streams: _Count = 64
     max_in_stream: _Count = 16
     drain_s: _Seconds = 10.0
+    memory_budget_bytes: Annotated[int, msgspec.Meta(ge=64 * _MiB)] | None = None
     instance: Instance = Instance()
     ray: Ray = Ray()
 

@@ -7,15 +7,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_fn import memory, ray_environment
+import psutil
+
+from cloud_fn import memory, processes, ray_environment
 from cloud_fn.auth import Keys
 from cloud_fn.config import Address, Config, check_exposure
 from cloud_fn.doors.grpc import GrpcDoor, check_free
 from cloud_fn.errors import ServeError
-from cloud_fn.functions import Limits, Pool
+from cloud_fn.functions import Pool
 from cloud_fn.functions.confinement import Confinement
 from cloud_fn.functions.launch import CPU, CUDA
+from cloud_fn.functions.limiting import Limiting
+from cloud_fn.functions.specifications import Specifications
 from cloud_fn.registry import Catalog
+from cloud_fn.registry.function_store import FunctionStore
 from cloud_fn.runtime_dir import RuntimeDir
 from cloud_fn.service import Bounds, Service
 from cloud_fn.signals import Signals
@@ -63,18 +68,16 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         door = GrpcDoor(config, keys)
         stack.callback(door.close, 0.0)
         address = door.bind()
-        pool = _pool(config, launcher)
+        catalog = Catalog(config.registry_path)
+        specifications = Specifications(catalog, FunctionStore(catalog.root), config.instance)
+        pool = _pool(config, launcher, specifications)
         stack.callback(pool.close)
-        service = Service(
-            Catalog(config.registry_path),
-            pool,
-            Bounds(
-                max_message_bytes=config.max_message_bytes,
-                max_in_flight=config.max_in_flight,
-                threads=config.instance.threads,
-            ),
+        bounds = Bounds(
+            max_message_bytes=config.max_message_bytes, max_in_flight=config.max_in_flight
         )
+        service = Service(catalog, pool, bounds, specifications=specifications)
         pool.start()
+        service.deploy()
         door.open(service)
         _announce(config, address, service, ready_file)
         if ready_file is not None:
@@ -121,16 +124,12 @@ def _launcher(config: Config, runtime: RuntimeDir) -> "RayLauncher":
     )
 
 
-def _pool(config: Config, launcher: "RayLauncher") -> Pool:
-    instance = config.instance
+def _pool(config: Config, launcher: "RayLauncher", specifications: Specifications) -> Pool:
     return Pool(
         launcher,
-        Limits(
-            concurrency=instance.concurrency,
-            keep_alive_s=instance.keep_alive_s,
-            max_execution_s=instance.max_execution_s,
-            start_timeout_s=instance.start_timeout_s,
-        ),
+        Limiting(specifications.resolved, open_files=config.instance.open_files),
+        memory_budget_bytes=config.memory_budget_bytes or psutil.virtual_memory().total // 2,
+        size_of=lambda running: processes.private_bytes([running.process.pid]) or None,
     )
 
 

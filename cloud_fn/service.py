@@ -1,5 +1,6 @@
 """What the server does, in our own types. The doors convert, call and convert back."""
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from cloud_fn.config import Instance
-from cloud_fn.errors import Busy, InvalidRequest, Stopping, TooLarge, UnknownModel
+from cloud_fn.errors import Busy, CloudError, InvalidRequest, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
 from cloud_fn.functions.specifications import Specifications
 from cloud_fn.load import WINDOW_S, Recent, answered
@@ -16,6 +17,8 @@ from cloud_fn.registry.function_store import FunctionStore
 from planner.loads import Load
 from protos import wire
 from protos.timing import Timing
+
+log = logging.getLogger(__name__)
 
 _LOOK_S = 0.2
 
@@ -26,7 +29,6 @@ class Bounds:
 
     max_message_bytes: int = 64 << 20
     max_in_flight: int = 64
-    threads: int = 1
 
 
 class Calls(Protocol):
@@ -34,6 +36,9 @@ class Calls(Protocol):
 
     def call(self, function: Function, body: bytes, *, deadline_s: float | None = None) -> Answer:
         """See :meth:`cloud_fn.functions.Pool.call`."""
+
+    def deploy(self, function: Function) -> None:
+        """See :meth:`cloud_fn.functions.Pool.deploy`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +62,38 @@ class LoadReport:
 class Service:
     """The functions of one registry. Safe to use from many threads.
 
-    ``specifications`` are what holds for each; *defaults* hold where a function's say nothing.
+    ``specifications`` are what holds for each; by default what holds where nothing is said.
     """
 
     def __init__(
-        self, catalog: Catalog, pool: Calls, bounds: Bounds, *, defaults: Instance | None = None
+        self,
+        catalog: Catalog,
+        pool: Calls,
+        bounds: Bounds,
+        *,
+        specifications: Specifications | None = None,
     ) -> None:
-        self.specifications = Specifications(
-            catalog, FunctionStore(catalog.root), defaults or Instance()
+        self.specifications = specifications or Specifications(
+            catalog, FunctionStore(catalog.root), Instance()
         )
         self._catalog = catalog
         self._pool = pool
         self._bounds = bounds
-        self._functions: dict[tuple[str, int], Function] = {}  # versions never change
+        self._functions: dict[tuple[str, int, int], Function] = {}  # versions never change
         self._recent: dict[str, Recent] = {}
         self._recent_lock = threading.Lock()
         self._changed = threading.Condition()
         self._in_flight = 0
         self._stopping = False
+
+    def deploy(self) -> None:
+        """Have the instances that functions keep in any case before anybody asks them."""
+        for name in self._catalog.names():
+            try:
+                if self.specifications.resolved(name).min_instances:
+                    self._pool.deploy(self._function(name, ""))
+            except CloudError as error:
+                log.error("not deployed: function=%s error=%s", name, error)
 
     def admit(self) -> float:
         """Take responsibility for one more request, until :meth:`leave`.
@@ -222,12 +241,11 @@ class Service:
             self._recent[function.key] = answered(recent, timing, time.perf_counter())
 
     def _function(self, model: str, version: str) -> Function:
-        manifest = self._catalog.manifest(model, version)
-        key = (manifest.name, manifest.version)
+        manifest = self._catalog.manifest(*self.specifications.target(model, version))
+        threads = self.specifications.resolved(model).threads
+        key = (manifest.name, manifest.version, threads)
         if key not in self._functions:
-            self._functions[key] = Function.of(
-                manifest, self._catalog, threads=self._bounds.threads
-            )
+            self._functions[key] = Function.of(manifest, self._catalog, threads=threads)
         return self._functions[key]
 
 

@@ -33,6 +33,7 @@ class Launcher(Protocol):
         *,
         timeout_s: float,
         confinement: Confinement | None = None,
+        kind: str = CPU,
     ) -> Running:
         """Start an instance and wait until it listens.
 
@@ -40,6 +41,7 @@ class Launcher(Protocol):
             function: what it runs.
             timeout_s: how long it may take, a host that has to come up first included.
             confinement: its limits; None is the launcher's defaults.
+            kind: on a host of which kind.
 
         Raises:
             InstanceLost: it did not within *timeout_s*, or died on the way.

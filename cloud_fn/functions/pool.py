@@ -1,63 +1,32 @@
-"""The instances of all functions: from zero on the first request, and back when idle."""
+"""The instances of all functions: from zero on the first request, more while requests wait."""
 
 import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotReady
-from dataclasses import dataclass, field
 
-from cloud_fn.errors import DeadlinePassed, FunctionFailed, InstanceLost, InvalidRequest, Stopping
-from cloud_fn.functions.channel import Connection, Exchanged
+from cloud_fn.errors import DeadlinePassed, InstanceLost, Stopping
+from cloud_fn.functions.budget import Budget
+from cloud_fn.functions.channel import Connection
+from cloud_fn.functions.exchange import Answer, Exchange, NotTaken
+from cloud_fn.functions.keeper import Keeper
 from cloud_fn.functions.launch import Launcher, Running
-from cloud_fn.functions.slot import Lease, Live, Slot
+from cloud_fn.functions.scaling import decide
+from cloud_fn.functions.slot import Lease, Limits, Live, Slot
 from cloud_fn.functions.spec import Function
-from protos.errors import WireError
 from protos.tensors import Buffer
 
 log = logging.getLogger(__name__)
 
 _CLOSE_S = 5.0  # then whoever placed the instance ends it with all the rest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one instance may do; see :class:`cloud_fn.config.Instance`."""
-
-    concurrency: int = 4
-    keep_alive_s: float = 600.0
-    max_execution_s: float = 30.0
-    start_timeout_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A reply and where its time went; ``handed_s`` is when the instance was handed the request."""
-
-    body: Buffer
-    instance: str
-    handed_s: float
-    init_s: float
-    load_s: float
-    infer_s: float
-
-    @property
-    def cold(self) -> bool:
-        """Whether it waited for an instance or a model."""
-        return self.init_s > 0 or self.load_s > 0
-
-
-@dataclass(slots=True)
-class _Lost(Exception):
-    """The instance took nothing of the request, which may therefore go to another."""
-
-    reason: Exception = field()
+_AFTER_FAILURE_S = 1.0
+_AGAIN_S = 0.02
+"""How soon a waiting request asks anew whether another instance would pay."""
 
 
 class Pool:
-    """At most one instance per function; :meth:`call` may be used from many threads.
+    """Every function's instances; :meth:`call` may be used from many threads.
 
     An instance that died or had to be ended is replaced at once.
     """
@@ -65,25 +34,44 @@ class Pool:
     def __init__(
         self,
         launcher: Launcher,
-        limits: Limits,
+        limits_of: Callable[[Function], Limits],
         *,
+        memory_budget_bytes: int | None = None,
+        size_of: Callable[[Running], int | None] = lambda _: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """Prepare; nothing is started.
+
+        Args:
+            launcher: what starts instances.
+            limits_of: what a function may use now; asked at each of its requests.
+            memory_budget_bytes: what all instances may take together; None is no bound.
+            size_of: the memory of an instance, None where it cannot be told.
+            clock: seconds, never going back.
+        """
         self._launcher = launcher
-        self._limits = limits
+        self._limits_of = limits_of
         self._clock = clock
         self._slots: dict[str, Slot] = {}
         self._slots_lock = threading.Lock()
         self._closing = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name="pool.keeper", daemon=True)
+        self._exchange = Exchange(self, self.now)
+        self._budget = Budget(memory_budget_bytes, slots=self.slots, end=self.end)
+        self._keeper = Keeper(self, self.now, size_of)
 
     def start(self) -> None:
-        """Begin to send idle instances away."""
+        """Begin to send idle instances away, and to have others back ahead of demand."""
         self._keeper.start()
+
+    def deploy(self, function: Function) -> None:
+        """Let the pool know *function*, so that its ``min_instances`` run before it is asked."""
+        slot = self._slot(function)
+        with slot.changed:
+            self._scale(slot)
 
     def running(self) -> tuple[Running, ...]:
         """The instances that take requests now."""
-        return tuple(live.running for slot in self._all() if (live := slot.live) is not None)
+        return tuple(live.running for slot in self.slots() for live in tuple(slot.lives))
 
     def call(self, function: Function, body: Buffer, *, deadline_s: float | None = None) -> Answer:
         """Run one encoded request.
@@ -99,239 +87,231 @@ class Pool:
             InstanceLost: no instance could be started, or it ended while it ran the request.
             Stopping: the pool closes.
         """
-        init_s = 0.0
+        came_s, init_s = self.now(), 0.0
         for last in (False, True):
-            lease = self._lease(function, deadline_s)
+            lease = self._lease(function, came_s, deadline_s, again=last)
             init_s += lease.init_s
             try:
-                return self._run(lease, body, deadline_s, init_s)
-            except _Lost as lost:
-                self._drop(lease.slot, lease.live, "gone")
+                answer = self._exchange.run(lease, body, deadline_s, init_s)
+            except NotTaken as lost:
+                why = self.drop(lease, "gone")
                 if last:
                     raise InstanceLost(
                         f"the instance of {function.key} ended before it took the request: "
-                        "try again"
+                        + (f"{why}; " if why else "")
+                        + "try again"
                     ) from lost.reason
+            else:
+                if answer.load_s:
+                    lease.slot.last_load_s = answer.load_s
+                return answer
         raise AssertionError("the second attempt returns or raises")
 
     def close(self) -> None:
         """Take nothing more, and end every instance."""
         self._closing.set()
-        for slot in self._all():
+        self._keeper.stop()
+        until_s = self.now() + _CLOSE_S
+        for slot in self.slots():
             with slot.changed:
-                starting, live = slot.starting, slot.live
                 slot.changed.notify_all()
-            if starting is not None:
-                with contextlib.suppress(Exception):
-                    starting.result(_CLOSE_S)
-                live = slot.live
-            if live is not None:
-                self._drop(slot, live, "stopped")
-        if self._keeper.ident is not None:
-            self._keeper.join()
+                while slot.starting and (left_s := until_s - self.now()) > 0:
+                    slot.changed.wait(left_s)
+                lives = tuple(slot.lives)
+            for live in lives:
+                self.end(slot, live, "stopped")
 
-    def _slot(self, function: Function) -> Slot:
-        with self._slots_lock:
-            return self._slots.setdefault(function.key, Slot(function))
+    def now(self) -> float:
+        """Seconds on this pool's clock."""
+        return self._clock()
 
-    def _all(self) -> list[Slot]:
-        with self._slots_lock:
-            return list(self._slots.values())
-
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """See :class:`cloud_fn.functions.exchange.Places`."""
         if self._closing.is_set():
             raise Stopping("the server is stopping: send the request again later")
 
-    def _lease(self, function: Function, deadline_s: float | None) -> Lease:
-        """Wait for the right to run one request, having an instance started if there is none."""
-        slot = self._slot(function)
-        patience_s = self._limits.start_timeout_s + self._limits.max_execution_s
-        until = _earlier(self._clock() + patience_s, deadline_s)
-        init_s = 0.0
-        while True:
-            with slot.changed:
-                self._check_open()
-                live = slot.live
-                if live is not None and live.in_use < self._limits.concurrency:
-                    live.in_use += 1
-                    return Lease(slot=slot, live=live, init_s=init_s)
-                if live is not None:
-                    if not slot.changed.wait(max(0.0, until - self._clock())):
-                        raise DeadlinePassed(
-                            f"all {self._limits.concurrency} places of {function.key} stayed "
-                            "taken until the deadline: send fewer requests at once"
-                        )
-                    continue
-                starting = slot.starting or self._begin(slot)
-            began = self._clock()
-            try:
-                starting.result(max(0.0, until - began))
-            except NotReady as error:
-                raise DeadlinePassed(
-                    f"the deadline passed while an instance of {function.key} was starting"
-                ) from error
-            init_s += self._clock() - began
-
-    def _run(self, lease: Lease, body: Buffer, deadline_s: float | None, init_s: float) -> Answer:
-        connection = self._connect(lease)
-        handed_s = self._clock()
-        hard_s = handed_s + self._limits.max_execution_s
-        try:
-            # Not cut short by the caller's deadline: a request half sent would cost the instance.
-            connection.send(body, timeout_s=self._limits.max_execution_s)
-        except TimeoutError as error:
-            connection.close()
-            raise self._hung(lease) from error
-        except OSError as error:
-            connection.close()
-            raise _Lost(error) from error
-        until = _earlier(hard_s, deadline_s)
-        if not connection.wait(until - self._clock()):
-            if until == hard_s:
-                connection.close()
-                raise self._hung(lease)
-            threading.Thread(
-                target=self._settle, args=(lease, connection, hard_s), name="pool.late", daemon=True
-            ).start()
-            raise DeadlinePassed(
-                f"{lease.slot.function.key} did not answer before the request's deadline"
-            )
-        exchanged = self._take(lease, connection, hard_s)
-        return Answer(
-            body=exchanged.body,
-            instance=lease.live.running.name,
-            handed_s=handed_s,
-            init_s=init_s,
-            load_s=exchanged.load_s,
-            infer_s=exchanged.infer_s,
-        )
-
-    def _connect(self, lease: Lease) -> Connection:
-        """A connection that waits for a request, else a new one."""
-        while True:
-            with lease.slot.changed:
-                waiting = lease.live.idle.pop() if lease.live.idle else None
-            if waiting is None:
-                try:
-                    return Connection(lease.live.running.socket_path)
-                except OSError as error:
-                    raise _Lost(error) from error
-            if waiting.is_idle:
-                return waiting
-            waiting.close()
-
-    def _take(self, lease: Lease, connection: Connection, hard_s: float) -> Exchanged:
-        """Receive the answer, and give the place and the connection back."""
-        try:
-            exchanged = connection.receive(timeout_s=max(0.1, hard_s - self._clock()))
-        except (InvalidRequest, FunctionFailed):
-            self._release(lease, connection)
-            raise
-        except TimeoutError as error:
-            connection.close()
-            raise self._hung(lease) from error
-        except (OSError, WireError) as error:
-            connection.close()
-            self._drop(lease.slot, lease.live, "died")
-            self._check_open()
-            raise InstanceLost(
-                f"the instance of {lease.slot.function.key} ended while it ran the request: "
-                "try again, or lower what one request needs"
-            ) from error
-        self._release(lease, connection)
-        return exchanged
-
-    def _settle(self, lease: Lease, connection: Connection, hard_s: float) -> None:
-        """Await the answer that nobody wants any more, so that its place becomes free."""
-        with contextlib.suppress(InvalidRequest, FunctionFailed, InstanceLost, DeadlinePassed):
-            if not connection.wait(hard_s - self._clock()):
-                connection.close()
-                raise self._hung(lease)
-            self._take(lease, connection, hard_s)
-
-    def _hung(self, lease: Lease) -> DeadlinePassed:
-        """End an instance that ran too long; gives what to tell the caller."""
-        self._drop(lease.slot, lease.live, "hung")
-        return DeadlinePassed(
-            f"{lease.slot.function.key} ran longer than {self._limits.max_execution_s:g} s "
-            "(instance.max_execution_s): its instance was replaced"
-        )
-
-    def _release(self, lease: Lease, connection: Connection | None) -> None:
-        with lease.slot.changed:
-            lease.live.in_use -= 1
-            lease.live.last_used_s = self._clock()
+    def release(self, lease: Lease, connection: Connection | None) -> None:
+        """See :class:`cloud_fn.functions.exchange.Places`."""
+        slot, live = lease.slot, lease.live
+        with slot.changed:
+            live.in_use -= 1
+            live.used_s = self.now()
+            live.clock = self._budget.clock
             if connection is not None:
-                if lease.slot.live is lease.live:
-                    lease.live.idle.append(connection)
-                else:
+                if live.over:
                     connection.close()
-            lease.slot.changed.notify()
+                else:
+                    live.idle.append(connection)
+            slot.left(live.used_s)
+            slot.changed.notify()
+            over = live.stale and not live.in_use
+        if over:
+            self.end(slot, live, "replaced")
+        if not live.in_use:
+            self._keeper.look(slot)
+            self._budget.freed()
 
-    def _begin(self, slot: Slot) -> Future[None]:
-        """Have an instance started; the caller holds ``slot.changed``."""
-        starting: Future[None] = Future()
-        slot.starting = starting
-        threading.Thread(
-            target=self._start, args=(slot, starting), name=f"pool.start {slot.function.key}"
-        ).start()
-        return starting
+    def drop(self, lease: Lease, why: str) -> str | None:
+        """End an instance that is of no use any more, once, whoever notices first."""
+        slot, live = lease.slot, lease.live
+        with slot.changed:
+            live.in_use -= 1
+            slot.left(self.now())
+        return self.end(slot, live, why, replace=True)
 
-    def _start(self, slot: Slot, starting: Future[None]) -> None:
-        began = self._clock()
-        try:
-            running = self._launcher.start(slot.function, timeout_s=self._limits.start_timeout_s)
-        except Exception as error:  # noqa: BLE001  whoever waits for the start is told
-            log.error("instance not started: function=%s error=%s", slot.function.key, error)
-            with slot.changed:
-                slot.starting = None
-                slot.changed.notify_all()
-            starting.set_exception(
-                error
-                if isinstance(error, InstanceLost)
-                else InstanceLost(f"no instance of {slot.function.key} could be started: {error}")
-            )
+    def end(self, slot: Slot, live: Live, why: str, *, replace: bool = False) -> str | None:
+        """Take *live* out of service and end it; gives what the launcher knows of its end."""
+        with slot.changed:
+            ours, live.over = not live.over, True
+            if ours:
+                if live in slot.lives:
+                    slot.lives.remove(live)
+                if not slot.lives:
+                    slot.calls = 0
+                live.close()
+                if replace and not self._closing.is_set() and not slot.lives and not slot.starting:
+                    self._begin(slot)
+            slot.changed.notify_all()
+        said = self._launcher.why_ended(live.running)
+        if ours:
+            log.info("instance ended: instance=%s why=%s", live.running.name, said or why)
+            self._launcher.end(live.running)
+            self._budget.freed()
+        return said
+
+    def slots(self) -> list[Slot]:
+        with self._slots_lock:
+            return list(self._slots.values())
+
+    def prepare(self, slot: Slot) -> None:
+        """Have an instance started ahead of demand; the caller holds ``slot.changed``."""
+        if not self._closing.is_set():
+            self._begin(slot)
+
+    def _slot(self, function: Function) -> Slot:
+        limits = self._limits_of(function)
+        with self._slots_lock:
+            slot = self._slots.get(function.key)
+            if slot is None:
+                slot = self._slots[function.key] = Slot(function, limits)
+        if slot.limits is not limits or slot.function != function:
+            self._change(slot, function, limits)
+        return slot
+
+    def _change(self, slot: Slot, function: Function, limits: Limits) -> None:
+        """Other limits hold from now on; instances that were started under others are replaced."""
+        with slot.changed:
+            same = (slot.function, slot.limits.at_start) == (function, limits.at_start)
+            slot.function, slot.limits = function, limits
+            for live in () if same else slot.lives:
+                live.stale = True
+            idle = [live for live in slot.lives if live.stale and not live.in_use]
+        for live in idle:
+            self.end(slot, live, "replaced")
+
+    def _lease(
+        self, function: Function, came_s: float, deadline_s: float | None, *, again: bool
+    ) -> Lease:
+        """Wait for the right to run one request, having an instance started where that pays."""
+        slot = self._slot(function)
+        patience_s = slot.limits.start_timeout_s + slot.limits.max_execution_s
+        until = came_s + patience_s
+        until = until if deadline_s is None else min(until, deadline_s)
+        with slot.changed:
+            failures, entered_s = slot.failures, self.now()
+            slot.enter(entered_s, anew=not again)
+            try:
+                live = self._await(slot, until, failures)
+            except BaseException:
+                slot.waiting.remove(entered_s)
+                slot.left(self.now())
+                slot.changed.notify()  # what woke this one may have been meant for the next
+                raise
+            slot.waiting.remove(entered_s)
+        init_s = max(0.0, live.ready_s - max(came_s, live.asked_s))
+        return Lease(slot=slot, live=live, init_s=init_s)
+
+    def _await(self, slot: Slot, until: float, failures: int) -> Live:
+        while True:
+            self.check_open()
+            if (live := slot.take()) is not None:
+                return live
+            if slot.failures > failures and not slot.lives and not slot.starting:
+                assert slot.failure is not None
+                raise slot.failure
+            self._scale(slot)
+            left_s = until - self.now()
+            if left_s <= 0:
+                raise _late(slot)
+            wants_more = len(slot.lives) + slot.starting < slot.limits.max_instances
+            again_s = max(_AGAIN_S, slot.last_start_s) if wants_more else left_s
+            slot.changed.wait(min(left_s, again_s))
+
+    def _scale(self, slot: Slot) -> None:
+        """Start what is wanted beyond what there is; the caller holds ``slot.changed``."""
+        now_s = self.now()
+        if slot.lives and now_s - slot.failed_s < _AFTER_FAILURE_S:
             return
-        now = self._clock()
-        log.info("instance started: instance=%s init_s=%.3f", running.name, now - began)
+        context = slot.context(now_s)
+        for _ in range(decide(context).instances - context.instances):
+            self._begin(slot)
+
+    def _begin(self, slot: Slot) -> None:
+        """Have an instance started; the caller holds ``slot.changed``."""
+        slot.starting += 1
+        threading.Thread(
+            target=self._start, args=(slot,), name=f"pool.start {slot.function.key}"
+        ).start()
+
+    def _start(self, slot: Slot) -> None:
+        began = self.now()
+        function, limits = slot.function, slot.limits
+        try:
+            with self._budget.room(slot, limits.start_timeout_s):
+                running = self._launcher.start(
+                    function,
+                    timeout_s=limits.start_timeout_s,
+                    confinement=limits.confinement,
+                    kind=limits.kind,
+                )
+        except Exception as error:  # noqa: BLE001  whoever waits for the start is told
+            log.error("instance not started: function=%s error=%s", function.key, error)
+            with slot.changed:
+                slot.starting -= 1
+                slot.failures += 1
+                slot.failed_s = self.now()
+                slot.failure = (
+                    error
+                    if isinstance(error, InstanceLost)
+                    else InstanceLost(f"no instance of {function.key} could be started: {error}")
+                )
+                slot.changed.notify_all()
+            return
+        now = self.now()
+        log.info("instance started: instance=%s init_s=%.4f", running.name, now - began)
+        live = Live(running, asked_s=began, ready_s=now)
         with slot.changed:
-            slot.live, slot.starting = Live(running, last_used_s=now), None
-            slot.changed.notify_all()
-        starting.set_result(None)
-
-    def _drop(self, slot: Slot, live: Live, why: str) -> None:
-        """Take *live* out of service and end it, once, whoever notices first."""
-        with slot.changed:
-            if slot.live is not live:
-                return
-            slot.live = None
-            live.close()
-            if not self._closing.is_set() and slot.starting is None:
-                self._begin(slot)
-            slot.changed.notify_all()
-        log.info("instance ended: instance=%s why=%s", live.running.name, why)
-        self._launcher.end(live.running)
-
-    def _keep(self) -> None:
-        """Send instances away that were idle for ``keep_alive_s``."""
-        wait_s = self._limits.keep_alive_s
-        while not self._closing.wait(wait_s):
-            # Whatever becomes idle after this look stays for at least keep_alive_s from now.
-            wait_s = self._limits.keep_alive_s
-            for slot in self._all():
-                with slot.changed:
-                    live = slot.live
-                    if live is None or live.in_use:
-                        continue
-                    left_s = live.last_used_s + self._limits.keep_alive_s - self._clock()
-                    if left_s > 0:
-                        wait_s = min(wait_s, left_s)
-                        continue
-                    slot.live = None
-                    live.close()
-                log.info("instance ended: instance=%s why=idle", live.running.name)
-                self._launcher.end(live.running)
+            live.stale = (slot.function, slot.limits.at_start) != (function, limits.at_start)
+            slot.lives.append(live)
+            slot.starting -= 1
+            slot.last_start_s = now - began
+            slot.changed.notify(slot.limits.concurrency)
+            if self._closing.is_set():
+                slot.changed.notify_all()
+        if live.stale:
+            self.end(slot, live, "replaced", replace=True)
+        with contextlib.suppress(Stopping):
+            self.check_open()
+            self._keeper.look(slot)
 
 
-def _earlier(limit_s: float, deadline_s: float | None) -> float:
-    return limit_s if deadline_s is None else min(limit_s, deadline_s)
+def _late(slot: Slot) -> DeadlinePassed:
+    if slot.starting and not slot.lives:
+        return DeadlinePassed(
+            f"the deadline passed while an instance of {slot.function.key} was starting"
+        )
+    places = slot.limits.concurrency * max(1, len(slot.lives))
+    return DeadlinePassed(
+        f"all {places} places of {slot.function.key} stayed taken until the deadline: "
+        "send fewer requests at once"
+    )

@@ -9,6 +9,7 @@ import msgspec
 
 from cloud_fn.config import Instance
 from cloud_fn.errors import InvalidRequest
+from cloud_fn.functions.scaling import Fixed, Scaling
 from cloud_fn.registry.manifest import is_name, parse_version
 
 HANDLER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
@@ -47,20 +48,6 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_size: Annotated[int, msgspec.Meta(ge=2, le=1024)] = 16
     max_wait_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 1.0
     pad: dict[str, float] = {}
-
-
-class FixedScaling(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag_field="policy",
-    tag="fixed",
-):
-    keep_alive_s: _Seconds = 600.0
-
-
-Scaling: TypeAlias = FixedScaling
 
 
 class Settings(
@@ -166,7 +153,7 @@ def resolve(settings: Settings | None, defaults: Instance) -> Resolved:
         "max_memory_bytes": defaults.max_memory_bytes,
         "max_execution_s": defaults.max_execution_s,
         "start_timeout_s": defaults.start_timeout_s,
-        "scaling": FixedScaling(keep_alive_s=defaults.keep_alive_s),
+        "scaling": Fixed(keep_alive_s=defaults.keep_alive_s),
     }
     built_in: dict[str, Any] = {
         "model": None,

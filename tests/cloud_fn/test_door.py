@@ -40,6 +40,9 @@ class FakePool:
 
     failure: Exception | None = None
 
+    def deploy(self, function: Function) -> None:
+        """Nothing is kept ready here."""
+
     def call(self, function: Function, body: bytes, *, deadline_s: float | None = None) -> Answer:
         if self.failure is not None:
             raise self.failure

@@ -18,7 +18,9 @@ from cloud_fn.doors.grpc import GrpcDoor
 from cloud_fn.errors import GatewayRefused, InvalidRequest
 from cloud_fn.functions import Answer, Function
 from cloud_fn.functions.settings import Settings, SettingsError
+from cloud_fn.functions.specifications import Specifications
 from cloud_fn.registry import Catalog, Manifest
+from cloud_fn.registry.function_store import FunctionStore
 from cloud_fn.service import Bounds, Service
 from protos.gen import control_pb2 as pb
 
@@ -28,6 +30,9 @@ KEY = "0123456789abcdef"
 class NoPool:
     def call(self, function: Function, body: bytes, *, deadline_s: float | None = None) -> Answer:
         raise AssertionError("no request is sent here")
+
+    def deploy(self, function: Function) -> None:
+        raise AssertionError("nothing is deployed here")
 
 
 def run(*argv: object) -> int:
@@ -39,7 +44,8 @@ def run(*argv: object) -> int:
 
 @pytest.fixture
 def service(catalog: Catalog, published: dict[str, Manifest]) -> Service:
-    return Service(catalog, NoPool(), Bounds(), defaults=Instance(threads=3))
+    said = Specifications(catalog, FunctionStore(catalog.root), Instance(threads=3))
+    return Service(catalog, NoPool(), Bounds(), specifications=said)
 
 
 @pytest.fixture

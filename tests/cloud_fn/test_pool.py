@@ -4,6 +4,7 @@
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,11 @@ import pytest
 
 from cloud_fn.errors import DeadlinePassed, FunctionFailed, InstanceLost, InvalidRequest, Stopping
 from cloud_fn.functions import Answer, Function, Limits, Pool
-from cloud_fn.functions.launch import Running
+from cloud_fn.functions import slot as slots
+from cloud_fn.functions.budget import UNMEASURED_BYTES
+from cloud_fn.functions.confinement import Confinement
+from cloud_fn.functions.launch import CPU, Running
+from cloud_fn.functions.scaling import FixedPolicy, History, Window, seen
 from cloud_fn.processes import Mark
 from protos.errors import WireError
 from protos.frames import recv_frame, send_frame
@@ -30,7 +35,8 @@ WAIT_S = 20.0
 class FakeClock:
     """Stands still, so that a deadline is as far away at every look."""
 
-    now = 100.0
+    def __init__(self) -> None:
+        self.now = time.perf_counter()  # a pool's clock never goes back
 
     def __call__(self) -> float:
         return self.now
@@ -82,27 +88,47 @@ class FakeLauncher:
         self.may_start = threading.Event()
         self.may_start.set()
         self.failure: Exception | None = None
+        self.failed = threading.Event()
+        self.second = threading.Event()
+        self.why: str | None = None
+        self.confinements: list[Confinement | None] = []
         self.instances: dict[str, FakeInstance] = {}
         self._folder = folder
+        self._lock = threading.Lock()
 
     @property
     def started(self) -> list[str]:
         return list(self.instances)
 
-    def start(self, function: Function, *, timeout_s: float) -> Running:
+    def start(
+        self,
+        function: Function,
+        *,
+        timeout_s: float,
+        confinement: Confinement | None = None,
+        kind: str = CPU,
+    ) -> Running:
         self.asked.set()
         assert self.may_start.wait(WAIT_S)
         if self.failure is not None:
+            self.failed.set()
             raise self.failure
-        name = f"i{len(self.instances) + 1}"
-        path = self._folder / name
-        self.instances[name] = FakeInstance(path, self.script)
+        with self._lock:
+            name = f"i{len(self.instances) + 1}"
+            path = self._folder / name
+            self.instances[name] = FakeInstance(path, self.script)
+            self.confinements.append(confinement)
+            if len(self.instances) == 2:
+                self.second.set()
         return Running(name=name, process=Mark(1, 0.0), socket_path=path)
 
     def end(self, running: Running) -> None:
         self.instances[running.name].die()
         self.ended.append(running.name)
         self.some_ended.set()
+
+    def why_ended(self, running: Running) -> str | None:
+        return self.why
 
 
 class Gate:
@@ -134,7 +160,10 @@ def open_pool(short: Path) -> Iterator[Opener]:
 
     def make(script: Script = lambda _: DONE, **limits: Any) -> tuple[Pool, FakeLauncher]:
         launcher = FakeLauncher(short, script)
-        pool = Pool(launcher, Limits(**limits))
+        if "keep_alive_s" in limits:
+            limits["policy"] = FixedPolicy(keep_alive_s=limits.pop("keep_alive_s"))
+        given = Limits(**limits)
+        pool = Pool(launcher, lambda _: given)
         pool.start()
         pools.append(pool)
         return pool, launcher
@@ -142,6 +171,14 @@ def open_pool(short: Path) -> Iterator[Opener]:
     yield make
     for pool in pools:
         pool.close()
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Look until something has happened of which nobody tells."""
+    limit_s = time.monotonic() + WAIT_S
+    while not happened():
+        assert time.monotonic() < limit_s
+        time.sleep(0.001)
 
 
 def summary(answer: Answer) -> tuple[bytes, str, bool, float]:
@@ -270,7 +307,7 @@ def test_an_instance_that_runs_too_long_is_ended_and_replaced(open_pool: Opener)
     with pytest.raises(DeadlinePassed) as caught:
         pool.call(FUNCTION, b"")
     assert str(caught.value) == (
-        "m:1 ran longer than 0.5 s (instance.max_execution_s): its instance was replaced"
+        "m:1 ran longer than 0.5 s (max_execution_s): its instance was replaced"
     )
     assert launcher.ended == ["i1"]
     gate.open.set()
@@ -279,9 +316,9 @@ def test_an_instance_that_runs_too_long_is_ended_and_replaced(open_pool: Opener)
 
 def test_a_deadline_that_passes_costs_the_call_and_not_the_instance(open_pool: Opener) -> None:
     gate = Gate()
-    clock = FakeClock()
     pool, launcher = open_pool(gate, concurrency=1)
     pool.call(FUNCTION, WARM)
+    clock = FakeClock()
     pool._clock = clock
     with pytest.raises(DeadlinePassed, match="did not answer before the request's deadline"):
         pool.call(FUNCTION, b"1", deadline_s=clock.now + 0.001)
@@ -370,3 +407,208 @@ def test_closing_waits_for_a_start_and_ends_what_it_brings(open_pool: Opener) ->
         with pytest.raises((Stopping, InstanceLost)):
             call.result(WAIT_S)
     assert launcher.started == launcher.ended
+
+
+def test_requests_that_wait_have_further_instances_started_up_to_the_most_allowed(
+    open_pool: Opener,
+) -> None:
+    gate = Gate()
+    pool, launcher = open_pool(gate, concurrency=2, max_instances=3)
+    with ThreadPoolExecutor(8) as threads:
+        calls = [threads.submit(pool.call, FUNCTION, b"") for _ in range(8)]
+        gate.await_entered(6)
+        assert not gate.entered.acquire(blocking=False)
+        assert launcher.started == ["i1", "i2", "i3"]
+        gate.open.set()
+        answers = [call.result(WAIT_S) for call in calls]
+    assert {answer.instance for answer in answers} == {"i1", "i2", "i3"}
+    assert launcher.ended == []
+
+
+def test_a_hundred_first_calls_at_once_cause_one_load_an_instance_and_none_fails(
+    open_pool: Opener,
+) -> None:
+    loads: dict[int, int] = {}
+    lock = threading.Lock()
+
+    def script(body: bytes) -> dict[str, object]:
+        with lock:
+            loads[len(launcher.started)] = loads.get(len(launcher.started), 0) + 1
+        return DONE
+
+    pool, launcher = open_pool(script, concurrency=4, max_instances=2)
+    together = threading.Barrier(100)
+
+    def call(number: int) -> bytes:
+        together.wait(WAIT_S)
+        return bytes(pool.call(FUNCTION, b"%d" % number).body)
+
+    with ThreadPoolExecutor(100) as threads:
+        got = list(threads.map(call, range(100)))
+    assert got == [b"reply to %d" % number for number in range(100)]
+    assert len(launcher.started) <= 2
+    assert sum(loads.values()) == 100
+
+
+def test_only_the_wait_for_the_start_of_ones_own_instance_is_init(open_pool: Opener) -> None:
+    """A request that found a warm instance full waited in a queue, which is T_trigger."""
+    gate = Gate()
+    pool, _ = open_pool(gate, concurrency=1)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(pool.call, FUNCTION, b"1")
+        gate.await_entered(1)
+        second = threads.submit(pool.call, FUNCTION, b"2")
+        (slot,) = pool.slots()
+        until(lambda: slot.waiting)
+        gate.open.set()
+        assert first.result(WAIT_S).init_s > 0
+        assert second.result(WAIT_S).init_s == 0.0
+
+
+def test_as_many_as_the_least_allowed_run_before_anybody_asks_and_stay(open_pool: Opener) -> None:
+    pool, launcher = open_pool(min_instances=1, max_instances=2, keep_alive_s=0.05, concurrency=1)
+    pool.deploy(FUNCTION)
+    gate = Gate()
+    launcher.script = gate
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(pool.call, FUNCTION, b"") for _ in range(2)]
+        gate.open.set()
+        for call in calls:
+            call.result(WAIT_S)
+    if len(launcher.started) == 2:
+        assert launcher.some_ended.wait(WAIT_S)
+    assert [len(launcher.started) - len(launcher.ended), len(pool.running())] == [1, 1]
+
+
+def test_a_policy_may_send_an_instance_away_and_have_one_back_before_the_next_request(
+    open_pool: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "LINGER_S", 0.0)
+
+    class Returns:
+        name = "returns"
+
+        def window(self, history: History) -> Window:
+            return Window(0.05, 600.0)
+
+    pool, launcher = open_pool(policy=Returns())
+    pool.call(FUNCTION, b"")
+    assert launcher.some_ended.wait(WAIT_S)
+    assert launcher.second.wait(WAIT_S)
+    assert launcher.ended == ["i1"]
+    answer = pool.call(FUNCTION, b"")
+    assert answer.instance == "i2"
+
+
+def test_what_a_policy_is_told_are_the_times_between_the_end_of_one_and_the_next_request(
+    open_pool: Opener,
+) -> None:
+    told: list[History] = []
+
+    class Listens:
+        name = "listens"
+
+        def window(self, history: History) -> Window:
+            told.append(history)
+            return Window(0.0, 600.0)
+
+    pool, _ = open_pool(policy=Listens())
+    clock = pool._clock = FakeClock()
+    pool.call(FUNCTION, b"")
+    clock.now += 90.0
+    pool.call(FUNCTION, b"")
+    (slot,) = pool.slots()
+    assert slot.history == seen(History(), 90.0)
+
+
+def test_other_limits_hold_from_the_next_request_and_replace_an_instance_they_do_not_fit(
+    short: Path,
+) -> None:
+    launcher = FakeLauncher(short, lambda _: DONE)
+    limits = [Limits()]
+    pool = Pool(launcher, lambda _: limits[0])
+    pool.call(FUNCTION, b"")
+    limits[0] = Limits(concurrency=2)
+    assert pool.call(FUNCTION, b"").instance == "i1"
+    limits[0] = Limits(confinement=Confinement(max_memory_bytes=1 << 30))
+    assert pool.call(FUNCTION, b"").instance == "i2"
+    assert launcher.ended == ["i1"]
+    assert launcher.confinements == [None, limits[0].confinement]
+    pool.close()
+
+
+def test_what_is_known_of_an_instances_end_is_told(open_pool: Opener) -> None:
+    pool, launcher = open_pool(lambda _: None)
+    launcher.why = "it used more than its 64 MiB of memory (max_memory_bytes)"
+    with pytest.raises(InstanceLost) as caught:
+        pool.call(FUNCTION, b"")
+    assert str(caught.value) == (
+        "the instance of m:1 ended while it ran the request: it used more than its 64 MiB of "
+        "memory (max_memory_bytes); try again, or lower what one request needs"
+    )
+
+
+def test_a_further_start_that_fails_costs_nobody_who_has_an_instance(open_pool: Opener) -> None:
+    gate = Gate()
+    pool, launcher = open_pool(gate, concurrency=1, max_instances=2)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(pool.call, FUNCTION, b"1")
+        gate.await_entered(1)
+        launcher.failure = InstanceLost("no room")
+        second = threads.submit(pool.call, FUNCTION, b"2")
+        assert launcher.failed.wait(WAIT_S)
+        gate.open.set()
+        assert [call.result(WAIT_S).instance for call in (first, second)] == ["i1", "i1"]
+
+
+def test_an_idle_instance_makes_room_for_another_function(short: Path) -> None:
+    launcher = FakeLauncher(short, lambda _: DONE)
+    limits = Limits()
+    pool = Pool(launcher, lambda _: limits, memory_budget_bytes=2 * UNMEASURED_BYTES)
+    first, second, third = (Function(model="m", version=n, model_path="/m") for n in (1, 2, 3))
+    for each in (first, *[second] * 200, third):  # so often that no start's time matters
+        pool.call(each, b"")
+    assert launcher.ended == ["i1"]
+    pool.close()
+
+
+def test_busy_instances_make_no_room_and_who_waited_for_it_in_vain_is_told(short: Path) -> None:
+    gate = Gate()
+    launcher = FakeLauncher(short, gate)
+    limits = Limits(start_timeout_s=0.2)
+    pool = Pool(launcher, lambda _: limits, memory_budget_bytes=UNMEASURED_BYTES)
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(pool.call, FUNCTION, b"")
+        gate.await_entered(1)
+        other = Function(model="m", version=2, model_path="/m")
+        with pytest.raises(InstanceLost, match="no memory for an instance of m:2: others"):
+            pool.call(other, b"")
+        gate.open.set()
+        call.result(WAIT_S)
+    assert pool.call(other, b"").instance == "i2"
+    assert launcher.ended == ["i1"]
+    pool.close()
+
+
+def test_an_instance_counts_with_the_memory_it_was_seen_to_take(short: Path) -> None:
+    launcher = FakeLauncher(short, lambda _: DONE)
+    limits = Limits()
+    measured = threading.Event()
+
+    def size_of(_: Running) -> int:
+        measured.set()
+        return 1 << 20
+
+    pool = Pool(
+        launcher,
+        lambda _: limits,
+        memory_budget_bytes=UNMEASURED_BYTES + (1 << 20),
+        size_of=size_of,
+    )
+    pool.start()
+    pool.call(FUNCTION, b"")
+    assert measured.wait(WAIT_S)
+    until(lambda: pool.slots()[0].size_bytes is not None)
+    pool.call(Function(model="m", version=2, model_path="/m"), b"")
+    assert launcher.ended == []
+    pool.close()

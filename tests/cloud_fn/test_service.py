@@ -27,6 +27,9 @@ class FakePool:
     def __init__(self) -> None:
         self.asked: list[tuple[str, float | None]] = []
 
+    def deploy(self, function: Function) -> None:
+        """Nothing is kept ready here."""
+
     def call(self, function: Function, body: bytes, *, deadline_s: float | None = None) -> Answer:
         self.asked.append((function.key, deadline_s))
         return an_answer(body=wire.encode_reply(Reply(model=function.model, id="7")))
