@@ -17,7 +17,9 @@ from cloud_fn.errors import ServeError
 from cloud_fn.functions import Pool
 from cloud_fn.functions.confinement import Confinement
 from cloud_fn.functions.launch import CPU, CUDA
+from cloud_fn.functions.learning import Learning
 from cloud_fn.functions.limiting import Limiting
+from cloud_fn.functions.logbook import Logbook
 from cloud_fn.functions.specifications import Specifications
 from cloud_fn.registry import Catalog
 from cloud_fn.registry.function_store import FunctionStore
@@ -68,16 +70,7 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         door = GrpcDoor(config, keys)
         stack.callback(door.close, 0.0)
         address = door.bind()
-        catalog = Catalog(config.registry_path)
-        specifications = Specifications(catalog, FunctionStore(catalog.root), config.instance)
-        pool = _pool(config, launcher, specifications)
-        stack.callback(pool.close)
-        bounds = Bounds(
-            max_message_bytes=config.max_message_bytes, max_in_flight=config.max_in_flight
-        )
-        service = Service(catalog, pool, bounds, specifications=specifications)
-        pool.start()
-        service.deploy()
+        service = _functions(config, launcher, stack)
         door.open(service)
         _announce(config, address, service, ready_file)
         if ready_file is not None:
@@ -124,13 +117,28 @@ def _launcher(config: Config, runtime: RuntimeDir) -> "RayLauncher":
     )
 
 
-def _pool(config: Config, launcher: "RayLauncher", specifications: Specifications) -> Pool:
-    return Pool(
+def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitStack) -> Service:
+    """The functions of the registry, with what keeps their instances and learns from their log."""
+    catalog = Catalog(config.registry_path)
+    specifications = Specifications(catalog, FunctionStore(catalog.root), config.instance)
+    limiting = Limiting(specifications.resolved, open_files=config.instance.open_files)
+    budget_bytes = config.memory_budget_bytes or psutil.virtual_memory().total // 2
+    pool = Pool(
         launcher,
-        Limiting(specifications.resolved, open_files=config.instance.open_files),
-        memory_budget_bytes=config.memory_budget_bytes or psutil.virtual_memory().total // 2,
+        limiting,
+        memory_budget_bytes=budget_bytes,
         size_of=lambda running: processes.private_bytes([running.process.pid]) or None,
     )
+    stack.callback(pool.close)
+    logbook = Logbook(catalog.root)
+    learning = Learning(logbook, budget_bytes=budget_bytes, learn=limiting.learn, sizes=pool.sizes)
+    stack.callback(learning.stop)
+    bounds = Bounds(max_message_bytes=config.max_message_bytes, max_in_flight=config.max_in_flight)
+    service = Service(catalog, pool, bounds, specifications=specifications, asked=logbook.asked)
+    pool.start()
+    learning.start()
+    service.deploy()
+    return service
 
 
 def _announce(config: Config, address: Address, service: Service, ready_file: Path | None) -> None:

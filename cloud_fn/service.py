@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
@@ -60,10 +61,7 @@ class LoadReport:
 
 
 class Service:
-    """The functions of one registry. Safe to use from many threads.
-
-    ``specifications`` are what holds for each; by default what holds where nothing is said.
-    """
+    """The functions of one registry. Safe to use from many threads."""
 
     def __init__(
         self,
@@ -72,10 +70,22 @@ class Service:
         bounds: Bounds,
         *,
         specifications: Specifications | None = None,
+        asked: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """Begin to take requests.
+
+        Args:
+            catalog: what is published.
+            pool: what runs it.
+            bounds: how much is taken at one time.
+            specifications: what holds for each function; by default what does where nothing is
+                said.
+            asked: is told the function's name of each request.
+        """
         self.specifications = specifications or Specifications(
             catalog, FunctionStore(catalog.root), Instance()
         )
+        self._asked = asked
         self._catalog = catalog
         self._pool = pool
         self._bounds = bounds
@@ -166,6 +176,7 @@ class Service:
         deadline_s = None if route.deadline_ms is None else route.deadline_ms / 1e3
         waits_s = [wait_s for wait_s in (timeout_s, deadline_s) if wait_s is not None]
         function = self._function(route.model, route.version)
+        self._asked(function.model)
         answer = self._pool.call(
             function,
             data,

@@ -73,6 +73,10 @@ class Pool:
         """The instances that take requests now."""
         return tuple(live.running for slot in self.slots() for live in tuple(slot.lives))
 
+    def sizes(self) -> dict[str, int]:
+        """What an instance of each function was last seen to take, in bytes, by its model."""
+        return {slot.function.model: size for slot in self.slots() if (size := slot.size_bytes)}
+
     def call(self, function: Function, body: Buffer, *, deadline_s: float | None = None) -> Answer:
         """Run one encoded request.
 
