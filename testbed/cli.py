@@ -64,13 +64,14 @@ def _mount_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _mount_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("bench", help="measure us beside a baseline, in one run")
-    parser.add_argument("name", choices=("planner",))
+    parser.add_argument("name", choices=("planner", "coldstart", "density", "dataplane"))
     parser.add_argument(
         "--only", action="append", metavar="SECTION", help="one section of it; may be repeated"
     )
     parser.add_argument(
         "--model", action="append", metavar="NAME", help="one real model; may be repeated"
     )
+    parser.add_argument("--quick", action="store_true", help="small: whether it works at all")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=_bench)
 
@@ -284,6 +285,24 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
+    return _bench_planner(args) if args.name == "planner" else _bench_functions(args)
+
+
+def _bench_functions(args: argparse.Namespace) -> int:
+    from testbed.bench.functions import menu
+
+    wanted = menu.Request(
+        quick=args.quick, only=tuple(args.only or ()), models=tuple(args.model or ())
+    )
+    result = menu.run(args.name, wanted, _narrate)
+    if args.json:
+        _print_json(result)
+    else:
+        menu.show(result)
+    return 0 if all(target.met for target in result.targets) else 1
+
+
+def _bench_planner(args: argparse.Namespace) -> int:
     from testbed.bench.planner import SECTIONS, bench_planner, show
 
     if lost := [name for name in args.only or () if name not in SECTIONS]:

@@ -1,0 +1,1 @@
+"""What people use instead: a plain process, a Ray actor, Ray Serve, and a plain gRPC server."""
