@@ -94,9 +94,8 @@ def end_all(started: Iterable[Mark]) -> None:
 
     A number that somebody else has now is left alone.
     """
-    marks = [each for each in started if _find(each) is not None or mark(each.pid) is None]
-    living = {each.pid for each in marks if alive(each)}
-    doomed = {pid for root in living for pid in tree(root)}
+    marks = [each for each in started if (now := mark(each.pid)) is None or _is_same(each, now)]
+    doomed = {pid for each in marks if alive(each) for pid in tree(each.pid)}
     doomed.update(in_sessions(each.pid for each in marks))
     found = [each for pid in sorted(doomed - {os.getpid()}) if (each := mark(pid)) is not None]
     for each in found:
@@ -151,7 +150,11 @@ def _bytes(pid: int, file: str, names: tuple[str, ...]) -> int:
 def _find(process: Mark) -> psutil.Process | None:
     try:
         found = psutil.Process(process.pid)
-        same = abs(found.create_time() - process.started_s) < _SAME_START_S
+        same = _is_same(process, Mark(process.pid, found.create_time()))
         return found if same and found.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
+
+
+def _is_same(one: Mark, other: Mark) -> bool:
+    return one.pid == other.pid and abs(one.started_s - other.started_s) < _SAME_START_S

@@ -31,8 +31,7 @@ class BoundedLog:
             self._begun = (self._begun + data).rpartition(b"\n")[2][-_LINE_BYTES:]
             return
         *lines, begun = (self._begun + data).split(b"\n")
-        # A line without an end is cut where it is too long; the rest of it starts the next.
-        self._begun = begun[-_LINE_BYTES:]
+        self._begun = begun[-_LINE_BYTES:]  # a line may never end
         for line in lines:
             if self._allowed < 1:
                 self._left_out += 1

@@ -65,6 +65,7 @@ def confine(limits: Confinement, *, home: Path, readable: tuple[str, ...]) -> bo
     ):
         resource.setrlimit(kind, (value, value))
     prctl.gain_no_privileges()
+    prctl.keep_file_capabilities()
     return landlock.restrict(
         readable=(*_SYSTEM, *_python(), *readable),
         writable=(home, *limits.writable_paths),

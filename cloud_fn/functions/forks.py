@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver, process
+from multiprocessing import forkserver, process, resource_tracker
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -126,9 +126,14 @@ class Forks:
 
     def stop(self) -> None:
         """End the fork server; its instances go with it."""
-        if self.mark is not None:
-            processes.kill(self.mark)
-            processes.wait_gone([self.mark], _END_S)
+        # Python's tracker of shared memory and semaphores, of which there are none, comes with it.
+        python: Any = resource_tracker._resource_tracker  # noqa: SLF001
+        tracker: int | None = python._pid  # noqa: SLF001
+        marks = [self.mark, None if tracker is None else processes.mark(tracker)]
+        found = [each for each in marks if each is not None]
+        for each in found:
+            processes.kill(each)
+        processes.wait_gone(found, _END_S)
         shutil.rmtree(self._sockets, ignore_errors=True)
 
 

@@ -120,7 +120,7 @@ class RayLauncher:
         confinement: Confinement | None = None,
         kind: str = CPU,
     ) -> Running:
-        """See :class:`cloud_fn.functions.launch.Launcher`; *kind* is that of its host."""
+        """See :class:`cloud_fn.functions.launch.Launcher`."""
         until_s = time.monotonic() + timeout_s
         host = self._host(kind)
         while True:
