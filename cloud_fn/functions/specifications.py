@@ -14,7 +14,7 @@ from cloud_fn.functions.settings import (
     split_model,
 )
 from cloud_fn.registry.catalog import Catalog
-from cloud_fn.registry.function_store import FunctionStore
+from cloud_fn.registry.function_store import FunctionDocument, FunctionStore
 from cloud_fn.registry.manifest import is_name
 from protos.documents import as_builtin
 
@@ -52,6 +52,8 @@ class Specifications:
         self._catalog = catalog
         self._store = store
         self._defaults = defaults
+        self._nothing = resolve(None, defaults)
+        self._resolved: dict[str, tuple[FunctionDocument, Resolved]] = {}
 
     def resolved(self, name: str) -> Resolved:
         """What holds for *name* now; costs one ``stat``.
@@ -60,7 +62,13 @@ class Specifications:
             RegistryError: its settings cannot be read.
         """
         document = self._store.get(name)
-        return resolve(None if document is None else document.settings, self._defaults)
+        if document is None:
+            return self._nothing
+        known = self._resolved.get(name)
+        if known is None or known[0] is not document:
+            known = document, resolve(document.settings, self._defaults)
+            self._resolved[name] = known
+        return known[1]
 
     def target(self, name: str, version: str = "") -> tuple[str, str]:
         """Which model, and which version of it, a request to *name* is for.

@@ -2,19 +2,23 @@
 
 import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
 from cloud_fn.errors import DeadlinePassed, Stopping
 from cloud_fn.functions.batcher import Batcher
-from cloud_fn.functions.curve import Curve
+from cloud_fn.functions.curve import Curve, Run, measure, prove, samples
 from cloud_fn.functions.joining import Form
 from cloud_fn.functions.settings import Batching
 from planner.graph import TensorInfo
+from planner.infos import info_of
 
 LIMIT_S = 20.0
 FORM = Form.of([TensorInfo(name="x", datatype="FP32", shape=(-1, 2))], {})
@@ -27,10 +31,18 @@ def a_request(value: float = 1.0, rows: int = 1) -> dict[str, Array]:
     return {"x": np.full((rows, 2), value, np.float32)}
 
 
-class Engine:
-    """Doubles what it is given; can be held at work. Refuses any batch with a negative number."""
+def double(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Refuses any batch with a negative number."""
+    if (inputs["x"] < 0).any():
+        raise ValueError("negative")
+    return {"y": 2 * inputs["x"]}
 
-    def __init__(self) -> None:
+
+class Engine:
+    """Computes what it is given, and can be held at work."""
+
+    def __init__(self, compute: Run) -> None:
+        self._compute = compute
         self.batches: list[int] = []
         self.threads: list[int] = []
         self.most = 0
@@ -38,7 +50,7 @@ class Engine:
         self._at_work = 0
         self._changed = threading.Condition()
 
-    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def __call__(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         with self._changed:
             self.batches.append(len(inputs["x"]))
             self.threads.append(threading.get_ident())
@@ -47,9 +59,7 @@ class Engine:
             self._changed.notify_all()
             assert self._changed.wait_for(lambda: not self.held, LIMIT_S)
             self._at_work -= 1
-        if (inputs["x"] < 0).any():
-            raise ValueError("negative")
-        return {"y": 2 * inputs["x"]}
+        return self._compute(inputs)
 
     def await_work(self, batches: int = 1) -> None:
         """Until so many have begun and not ended."""
@@ -65,11 +75,12 @@ class Engine:
 class Rig:
     """A batcher whose engine can be held; ``now_s`` is its clock."""
 
-    def __init__(self, *, width: int = 1) -> None:
-        self.engine = Engine()
+    def __init__(self, *, width: int = 1, form: Form = FORM, compute: Run = double) -> None:
+        self.engine = Engine(compute)
         self.now_s = 0.0
+        self._row = a_request() if form is FORM else samples(form)[0]
         self.batcher = Batcher(
-            self.engine, FORM, FLAT, Batching(max_size=8), width=width, clock=lambda: self.now_s
+            self.engine, form, FLAT, Batching(max_size=8), width=width, clock=lambda: self.now_s
         )
         self._threads = ThreadPoolExecutor(4)
 
@@ -78,7 +89,7 @@ class Rig:
         self.engine.held = True
         held = []
         for number in range(batches):
-            held.append(self._threads.submit(self.batcher.submit, a_request()))
+            held.append(self._threads.submit(self.batcher.submit, self._row))
             self.engine.await_work(number + 1)
         return held
 
@@ -187,7 +198,7 @@ def test_who_waited_past_the_deadline_is_not_run(rig: Rig) -> None:
 def test_a_slower_machine_than_the_one_measured_makes_smaller_batches(rig: Rig) -> None:
     """Two together take 1.01 s on the curve, but 10 s here, which is past their deadline."""
 
-    def slow(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def slow(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         made = rig.engine(inputs)
         rig.now_s += 10.0
         return made
@@ -253,3 +264,29 @@ def test_under_load_each_request_has_its_own_answer(width: int) -> None:
     expected = ["negative" if each < 0 else float(2 * np.float32(each)) for each in values]
     assert answers == expected
     assert rig.engine.most <= width
+
+
+def test_a_real_models_requests_are_proved_timed_and_answered_together(
+    mlp: Callable[..., Path],
+) -> None:
+    proto = onnx.load(mlp())
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "rows"
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": np.asarray(session.run(["y"], dict(inputs))[0])}
+
+    form = Form.of([info_of(value) for value in proto.graph.input], {})
+    form = prove(run, form, samples(form))
+    assert [size for size, _ in measure(run, form, (1, 2, 4)).points] == [1, 2, 4]
+    rig = Rig(form=form, compute=run)
+    rig.occupy()
+    rng = np.random.default_rng(3)
+    asked = [{"x": rng.standard_normal((rows, 4)).astype(np.float32)} for rows in (1, 2, 3)]
+    answers = [rig.batcher.submit(each) for each in asked]
+    rig.engine.let_go()
+    for each, answer in zip(asked, answers, strict=True):
+        np.testing.assert_allclose(answer.result(LIMIT_S)["y"], run(each)["y"], rtol=1e-5)
+    rig.close()
+    assert rig.engine.batches == [1, 6]

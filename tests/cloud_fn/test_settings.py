@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cloud_fn.config import Instance
 from cloud_fn.errors import RegistryError, UnknownModel
+from cloud_fn.functions.scaling import policy_of
 from cloud_fn.functions.settings import (
     Batching,
     Settings,
@@ -136,6 +137,13 @@ def test_what_nobody_asked_for_is_the_servers_or_the_default() -> None:
     sources = {field: found.sources[field] for field in ("threads", "concurrency", "gpu")}
     assert sources == {"threads": "function", "concurrency": "server", "gpu": "default"}
     assert resolve(None, defaults) == resolve(Settings(), defaults)
+
+
+@pytest.mark.parametrize("policy", ["fixed", "histogram", "forecast", "greedy-dual", "back-tested"])
+def test_every_scaling_policy_can_be_asked_for_by_name_alone(policy: str) -> None:
+    settings = parse({"scaling": {"policy": policy}}, what="f.toml")
+    assert settings.scaling is not None
+    assert policy_of(settings.scaling).name == policy
 
 
 def test_a_function_without_a_limit_may_have_as_many_instances_as_it_must() -> None:
@@ -273,7 +281,10 @@ def test_each_published_model_is_a_function_and_each_name_with_settings_is(
         "mlp": ("mlp", 1, {}),
     }
     assert specifications.resolved("fast").threads == 4
+    assert specifications.resolved("fast") is specifications.resolved("fast")
     assert specifications.resolved("mlp").threads == 1
+    specifications.set("fast", Settings(threads=5))
+    assert specifications.resolved("fast").threads == 5
 
 
 def test_a_request_is_for_the_version_that_it_names_else_for_that_of_the_settings(
