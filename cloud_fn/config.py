@@ -61,6 +61,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it. Paths that are None are chosen by :func:`load`.
 
+    ``handlers_dir`` is where functions' own Python may lie, beside what is installed.
     ``memory_budget_bytes`` is what all instances may take together; None is half the machine's.
     """
 
@@ -73,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_streams: _Count = 64
     max_in_stream: _Count = 16
     drain_s: _Seconds = 10.0
+    handlers_dir: str | None = None
     memory_budget_bytes: Annotated[int, msgspec.Meta(ge=64 * _MiB)] | None = None
     instance: Instance = Instance()
     ray: Ray = Ray()

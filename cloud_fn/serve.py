@@ -133,7 +133,13 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
     logbook = Logbook(catalog.root)
     learning = Learning(logbook, budget_bytes=budget_bytes, learn=limiting.learn, sizes=pool.sizes)
     stack.callback(learning.stop)
-    bounds = Bounds(max_message_bytes=config.max_message_bytes, max_in_flight=config.max_in_flight)
+    bounds = Bounds(
+        max_message_bytes=config.max_message_bytes,
+        max_in_flight=config.max_in_flight,
+        handlers_dir=None
+        if config.handlers_dir is None
+        else str(Path(config.handlers_dir).absolute()),
+    )
     service = Service(catalog, pool, bounds, specifications=specifications, asked=logbook.asked)
     pool.start()
     learning.start()

@@ -11,6 +11,7 @@ from typing import Protocol
 from cloud_fn.config import Instance
 from cloud_fn.errors import Busy, CloudError, InvalidRequest, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
+from cloud_fn.functions.settings import Resolved
 from cloud_fn.functions.specifications import Specifications
 from cloud_fn.load import WINDOW_S, Recent, answered
 from cloud_fn.registry import Catalog, Manifest
@@ -30,6 +31,7 @@ class Bounds:
 
     max_message_bytes: int = 64 << 20
     max_in_flight: int = 64
+    handlers_dir: str | None = None
 
 
 class Calls(Protocol):
@@ -89,7 +91,7 @@ class Service:
         self._catalog = catalog
         self._pool = pool
         self._bounds = bounds
-        self._functions: dict[tuple[str, int, int], Function] = {}  # versions never change
+        self._functions: dict[tuple[str, int], tuple[Resolved, Function]] = {}
         self._recent: dict[str, Recent] = {}
         self._recent_lock = threading.Lock()
         self._changed = threading.Condition()
@@ -176,7 +178,7 @@ class Service:
         deadline_s = None if route.deadline_ms is None else route.deadline_ms / 1e3
         waits_s = [wait_s for wait_s in (timeout_s, deadline_s) if wait_s is not None]
         function = self._function(route.model, route.version)
-        self._asked(function.model)
+        self._asked(function.name)
         answer = self._pool.call(
             function,
             data,
@@ -251,13 +253,22 @@ class Service:
             recent = self._recent.get(function.key, Recent())
             self._recent[function.key] = answered(recent, timing, time.perf_counter())
 
-    def _function(self, model: str, version: str) -> Function:
-        manifest = self._catalog.manifest(*self.specifications.target(model, version))
-        threads = self.specifications.resolved(model).threads
-        key = (manifest.name, manifest.version, threads)
-        if key not in self._functions:
-            self._functions[key] = Function.of(manifest, self._catalog, threads=threads)
-        return self._functions[key]
+    def _function(self, name: str, version: str) -> Function:
+        """What a request to *name* runs, as the settings are now."""
+        manifest = self._catalog.manifest(*self.specifications.target(name, version))
+        settings = self.specifications.resolved(name)
+        key = (name, manifest.version)
+        known = self._functions.get(key)
+        if known is None or known[0] != settings:
+            made = Function.of(
+                manifest,
+                self._catalog,
+                name=name,
+                settings=settings,
+                handlers_dir=self._bounds.handlers_dir,
+            )
+            known = self._functions[key] = (settings, made)
+        return known[1]
 
 
 def account(answer: Answer, *, received_s: float, now_s: float) -> Timing:

@@ -40,7 +40,7 @@ class Limiting:
         Raises:
             RegistryError: its settings cannot be read.
         """
-        found, learned = self._resolved(function.model), self._learned
+        found, learned = self._resolved(function.name or function.model), self._learned
         known = self._known.get(function.key)
         if known is not None and known[1] is learned and known[0] == found:
             return known[2]

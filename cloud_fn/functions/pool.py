@@ -74,8 +74,8 @@ class Pool:
         return tuple(live.running for slot in self.slots() for live in tuple(slot.lives))
 
     def sizes(self) -> dict[str, int]:
-        """What an instance of each function was last seen to take, in bytes, by its model."""
-        return {slot.function.model: size for slot in self.slots() if (size := slot.size_bytes)}
+        """What an instance of each function was last seen to take, in bytes, by its name."""
+        return {slot.function.name: size for slot in self.slots() if (size := slot.size_bytes)}
 
     def call(self, function: Function, body: Buffer, *, deadline_s: float | None = None) -> Answer:
         """Run one encoded request.

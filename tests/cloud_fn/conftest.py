@@ -122,7 +122,7 @@ def published(
 
 @pytest.fixture
 def functions(catalog: Catalog, published: dict[str, Manifest]) -> dict[str, Function]:
-    return {name: Function.of(manifest, catalog, threads=1) for name, manifest in published.items()}
+    return {name: Function.of(manifest, catalog) for name, manifest in published.items()}
 
 
 @pytest.fixture

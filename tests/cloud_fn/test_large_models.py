@@ -67,7 +67,7 @@ def test_a_large_model_is_published_and_its_tail_answers(
     manifest, _ = push(catalog, tmp_path / "wide.onnx")
     assert manifest.digest == model.digest
     assert [file.name for file in manifest.content.data] == files
-    instance = Instance(Function.of(manifest, catalog, threads=1))
+    instance = Instance(Function.of(manifest, catalog))
     request = Request(
         model="wide", inputs=(Tensor.of("hidden", hidden),), cut="plan-1", version="1"
     )

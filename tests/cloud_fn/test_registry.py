@@ -142,7 +142,7 @@ def test_files_that_the_steps_name_come_along_and_are_found_again(
     assert [file.name for file in manifest.content.beside] == ["lists/colours.txt"]
     steps.unlink()
     (steps.parent / "lists" / "colours.txt").unlink()
-    function = Function.of(manifest, catalog, threads=1)
+    function = Function.of(manifest, catalog)
     stored = read(Path(function.model_path), steps=Path(str(function.steps_path)))
     assert stored.digest == digest == manifest.digest
     picture = io.BytesIO()
