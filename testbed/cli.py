@@ -291,6 +291,7 @@ def _bench(args: argparse.Namespace) -> int:
 def _bench_functions(args: argparse.Namespace) -> int:
     from testbed.bench.functions import menu
 
+    logging.getLogger("testbed").setLevel(logging.WARNING)
     wanted = menu.Request(
         quick=args.quick, only=tuple(args.only or ()), models=tuple(args.model or ())
     )

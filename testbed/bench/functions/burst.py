@@ -50,7 +50,7 @@ def run(
 ) -> tuple[Burst, ...]:
     """From 0 to *count* instances of *model*, which is published under :func:`names`."""
     say(f"starting {count} at once")
-    gateway.await_idle([model.name])
+    gateway.await_idle()
     bodies = [(name, request(model, name)) for name in names(model, count)]
     usage.settle()
     began = time.perf_counter()

@@ -209,7 +209,7 @@ def _cycles(
             check(model.name, called.answer, wanted)
             if number % LOOK_EVERY == 0 or number == count:
                 say(f"came and went {number} times of {count}")
-                gateway.await_idle([model.name])
+                gateway.await_idle()
                 sizes.append(_settled(gateway))
     plain = PlainProcesses(processes, {})
     with contextlib.ExitStack() as stack:

@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,7 @@ class Gateway:
         # Sockets lie in it, and a socket's path may have a hundred letters at most.
         self._runtime = tempfile.TemporaryDirectory(prefix="isthmus-")
         self.address = ""
-        self._used_s: dict[str, float] = {}
+        self._used_s = 0.0
         self._child: Child | None = None
         self._channel: grpc.Channel | None = None
         self._call: grpc.UnaryUnaryMultiCallable[bytes, bytes] | None = None
@@ -152,21 +152,22 @@ class Gateway:
         except grpc.RpcError as error:
             raise TestbedError(f"the gateway refuses {name}: {error.details()}") from error
         ended = time.perf_counter()
-        self._used_s[name] = time.monotonic()
+        self._used_s = time.monotonic()
         return Called(seconds=ended - began, reply=wire.decode_reply(data))
 
     def ask_cold(
         self, name: str, body: bytes, before: Callable[[], object] = lambda: None
     ) -> Called:
-        """The same, once the function has no instance; the answer was cold.
+        """The same, once no function has an instance; the answer was cold.
 
-        *before* is called when the instance has had the time to go.
+        *before* is called when all instances have had the time to go: a file that one of them maps
+        could not be dropped from the page cache.
 
         Raises:
             TestbedError: it was refused, or an instance stays for ever.
         """
         for _ in range(COLD_TRIES):
-            self.await_idle([name])
+            self.await_idle()
             before()
             called = self.ask(name, body)
             if called.reply.cold:
@@ -187,10 +188,14 @@ class Gateway:
         with ThreadPoolExecutor(len(bodies)) as pool:
             return list(pool.map(one, bodies))
 
-    def await_idle(self, names: Iterable[str]) -> None:
-        """Wait until the instances of *names* have had the time to go."""
-        last_s = max((self._used_s.get(name, 0.0) for name in names), default=0.0)
-        time.sleep(max(0.0, last_s + self._keep_alive_s + GOES_S - time.monotonic()))
+    def await_idle(self) -> None:
+        """Wait until all instances have had the time to go."""
+        time.sleep(max(0.0, self._used_s + self._keep_alive_s + GOES_S - time.monotonic()))
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The folders that hold all it has on disk, in whatever form."""
+        return (self.folder, Path(self._runtime.name))
 
     @property
     def _environ(self) -> dict[str, str]:

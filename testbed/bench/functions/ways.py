@@ -91,7 +91,7 @@ class Ours:
     def files(self, model: Generated) -> Sequence[Path]:
         """All that the server has on disk: it may keep a model in several forms."""
         del model
-        return (self._gateway.folder,)
+        return self._gateway.places
 
 
 class Peer:

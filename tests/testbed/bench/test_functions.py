@@ -178,7 +178,8 @@ def test_targets_hold_the_worst_to_their_lines() -> None:
         a_row(ISTHMUS, 50, model="conv-500"),
         a_row(SERVE, 2000),
         a_row(SERVE, 900, model="conv-100"),
-        a_row(READ, 10, cache="dropped"),
+        a_row(ISTHMUS, 20, cache="dropped"),
+        a_row(READ, 0.01, cache="dropped"),
     ]
     terms = Terms(model="conv-5", cache="warm", terms_ms={}, network_ms=0, client_ms=20, apart=0.04)
     sizes = {"conv-5": 5, "conv-100": 100, "conv-500": 500}
@@ -187,7 +188,7 @@ def test_targets_hold_the_worst_to_their_lines() -> None:
         (30, 25, False),
         (50, 60, True),
         (45, 50, False),
-        (2, 1.5, False),
+        (2000, 1.5, False),
         (0.04, 0.05, True),
     ]
 
