@@ -7,61 +7,30 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from planner.cuttable import RANDOM, Chosen, Cuttable, graph_of
 from planner.errors import CutError
 from planner.extract import extract
-from planner.graph import Graph, Op, TensorInfo
+from planner.graph import Op, TensorInfo
 from planner.infos import random_inputs
 from planner.nodes import reads
-from planner.normal import normalise
+from planner.normal import Normal, normalise
 from planner.pieces import Piece
 from planner.sessions import open_session
-from planner.steps import Loaded, Run, live_ops, wire
 from planner.steps import load as load_steps
 from planner.weights import Weights
 
-# Ops that make something new at every run: never copied to both sides, though they read nothing.
-_RANDOM = frozenset(
-    {
-        "Bernoulli",
-        "Multinomial",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-    }
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A model, with its steps where it has any.
+class Model(Cuttable):
+    """A model with all that its pieces need; see :class:`planner.cuttable.Cuttable`.
 
-    ``inputs`` and ``outputs`` are the network's own; ``graph.sources`` is what the device starts
-    from (the sensor's ``bytes`` when there are steps) and ``graph.answers`` what the user wants.
-    ``digest`` is the SHA-256 of the model's and the steps' bytes. ``proto`` is the network in
-    normal form; when ``weights`` is a file, it holds references into that file and no weights, and
-    so does every piece.
+    ``proto`` is the network in normal form; when ``weights`` is a file, it holds references into
+    that file and no weights, and so does every piece.
     """
 
-    name: str
-    digest: str
-    graph: Graph
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
     assumed: Mapping[str, int]
     proto: onnx.ModelProto
-    steps: Mapping[str, Run]
     weights: Weights | None = None
-
-    @property
-    def source(self) -> tuple[str, ...]:
-        """The tensors that the device starts from."""
-        return self.graph.sources
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        """The tensors that the user wants."""
-        return self.graph.answers
 
     @property
     def folder(self) -> Path | None:
@@ -76,49 +45,33 @@ class Model:
         threads: int = 1,
         prepack: bool | None = None,
     ) -> Piece:
-        """Everything that runs between *inputs* and *outputs*.
+        """Everything that runs between *inputs* and *outputs*; see :meth:`choose`.
 
         Args:
-            inputs: tensor names: the source, the network's inputs, or a cut's boundary tensors.
-            outputs: tensor names; None takes the network's outputs when *inputs* are the
-                network's inputs, and else every answer that *inputs* lead to.
+            inputs: names of tensors.
+            outputs: names of tensors.
             threads: ONNX Runtime's intra-op threads.
             prepack: see :func:`planner.sessions.open_session`.
-
-        Raises:
-            CutError: a name is unknown, or *inputs* do not suffice to make *outputs*.
         """
-        self._known(inputs)
-        wanted = self._reached(inputs) if outputs is None else tuple(outputs)
-        self._known(wanted)
-        indices, missing = self.graph.needed(wanted, inputs)
-        if missing:
-            raise CutError(
-                f"from {', '.join(inputs)} alone {', '.join(wanted)} cannot be made: "
-                f"{', '.join(missing)} is missing"
-            )
-        ops = [self.graph.ops[index] for index in indices]
-        used = [name for name in inputs if name in wanted or any(name in op.inputs for op in ops)]
-        if idle := [name for name in inputs if name not in used]:
-            raise CutError(f"{', '.join(wanted)} does not need {', '.join(idle)}: leave it out")
-        network = [op for op in ops if not op.is_step]
-        before = [op for op in ops if op.is_before]
-        after = [op for op in ops if op.is_after]
+        return self.open(self.choose(inputs, outputs), threads=threads, prepack=prepack)
+
+    def open(
+        self,
+        chosen: Chosen,
+        *,
+        threads: int = 1,
+        prepack: bool | None = None,
+    ) -> Piece:
+        """What was chosen of this model as something runnable."""
         session = None
-        if network:
-            session = open_session(
-                self._part(network, inputs, before, after, wanted).SerializeToString(),
-                threads=threads,
-                folder=self.folder,
-                prepack=prepack,
-            )
-        return Piece(
-            inputs=[self.graph.info(name) for name in inputs],
-            outputs=wanted,
-            before=[self.steps[op.name] for op in before],
-            session=session,
-            after=[self.steps[op.name] for op in after],
-        )
+        if chosen.makes:
+            data = self.part(chosen).SerializeToString()
+            session = open_session(data, threads=threads, folder=self.folder, prepack=prepack)
+        return self.assembled(chosen, session)
+
+    def part(self, chosen: Chosen) -> onnx.ModelProto:
+        """The network's part of a piece."""
+        return extract(self.proto, chosen.takes, chosen.makes, self.graph.tensors)
 
     def head(self, crossing: Sequence[str], *, threads: int = 1) -> Piece:
         """What runs on the device before *crossing*, with the answers that it already makes."""
@@ -130,23 +83,7 @@ class Model:
 
     def tail(self, crossing: Sequence[str], *, threads: int = 1) -> Piece:
         """What runs after *crossing*: every answer that depends on it."""
-        self._known(crossing)
-        late = self._answers_from(crossing)
-        self._nothing_random_twice(crossing, self.answers, late)
-        return self.piece(crossing, late, threads=threads)
-
-    def late(
-        self, crossing: Sequence[str], outputs: Sequence[str] | None = None
-    ) -> tuple[str, ...]:
-        """Those of *outputs* (by default the answers) that are made after *crossing*.
-
-        They depend on what crosses and need nothing else: an answer that also needs what has
-        happened before the cut was made there.
-        """
-        wanted = self.answers if outputs is None else outputs
-        some = [n for n in wanted if self._depends(n, set(crossing))]
-        whole = tuple(name for name in some if not self.graph.needed([name], crossing)[1])
-        return whole or tuple(some)  # with none that is whole, who asks for them learns why
+        return self.open(self.choose_tail(crossing), threads=threads)
 
     def whole(self, *, threads: int = 1) -> Piece:
         """From the source to the answers."""
@@ -175,66 +112,9 @@ class Model:
         tail = extract(self.proto, list(crossing), late, tensors)
         return head, tail
 
-    def _part(
-        self,
-        network: Sequence[Op],
-        inputs: Sequence[str],
-        before: Sequence[Op],
-        after: Sequence[Op],
-        wanted: Sequence[str],
-    ) -> onnx.ModelProto:
-        """The ONNX model of just the ops *network* of a piece."""
-        made = {name for op in network for name in op.outputs}
-        given = [name for name in inputs if name not in made]
-        given += [name for op in before for name in op.outputs]
-        read_later = [name for op in after for name in op.inputs]
-        out = [name for name in dict.fromkeys((*wanted, *read_later)) if name in made]
-        return extract(self.proto, given, out, self.graph.tensors)
-
-    def _nothing_random_twice(
-        self, crossing: Sequence[str], outputs: Sequence[str], late: Sequence[str]
-    ) -> None:
-        """Refuse a cut both of whose sides would draw the same random values, each its own."""
-        before, _ = self.graph.needed(
-            (*crossing, *(name for name in outputs if name not in late)), ()
-        )
-        after, _ = self.graph.needed(late, crossing)
-        for index in sorted(set(before) & set(after)):
-            op = self.graph.ops[index]
-            if op.kind in _RANDOM:
-                raise CutError(
-                    f"{op.name} draws random values for both sides of the cut: "
-                    f"let {op.outputs[0]} cross it too"
-                )
-
-    def _known(self, names: Sequence[str]) -> None:
-        if not names:
-            raise CutError("no tensor is named: a piece needs at least one")
-        for name in names:
-            if name not in self.graph.tensors:
-                raise CutError(f"{self.name} has no tensor {name!r}: `isthmus inspect` lists them")
-
     def _sources_for(self, outputs: Sequence[str]) -> tuple[str, ...]:
         _, loose = self.graph.needed(outputs, ())
         return tuple(name for name in self.source if name in loose)
-
-    def _depends(self, name: str, on: set[str]) -> bool:
-        if name in on:
-            return True
-        indices, _ = self.graph.needed([name], on)
-        return any(before in on for index in indices for before in self.graph.ops[index].inputs)
-
-    def _reached(self, inputs: Sequence[str]) -> tuple[str, ...]:
-        own = tuple(info.name for info in self.inputs)
-        if set(inputs) == set(own) and own != self.source:
-            return tuple(info.name for info in self.outputs)
-        return self._answers_from(inputs)
-
-    def _answers_from(self, inputs: Sequence[str]) -> tuple[str, ...]:
-        reached = self.late(inputs)
-        if not reached:
-            raise CutError(f"no answer of {self.name} depends on {', '.join(inputs)}")
-        return reached
 
 
 def read(
@@ -273,45 +153,24 @@ def read(
     """
     normal = normalise(path, dims, kept_in=kept_in)
     declared = load_steps(steps) if steps is not None else None
-    digest = normal.digest
-    tensors = dict(normal.tensors)
-    ops = _network_ops(normal.proto, tensors)
-    sources, answers = normal.inputs, normal.outputs
-    runs: Mapping[str, Run] = {}
-    if declared is not None:
-        digest = declared.digest(digest)
-        sources, answers, ops, runs = _with_steps(declared, tensors, sources, answers, ops)
-    used = {name for op in ops for name in (*op.inputs, *op.outputs)} | set(sources) | set(answers)
+    network = _network(path.stem, normal)
+    return network if declared is None else network.with_steps(declared)
+
+
+def _network(name: str, normal: Normal) -> Model:
+    ops = _network_ops(normal.proto, normal.tensors)
+    graph = graph_of(ops, normal.tensors, normal.inputs, normal.outputs)
     return Model(
-        name=path.stem,
-        digest=digest,
-        graph=Graph(
-            ops=ops,
-            tensors={name: info for name, info in tensors.items() if name in used},
-            sources=sources,
-            answers=answers,
-        ),
+        name=name,
+        digest=normal.digest,
+        graph=graph,
         inputs=tuple(normal.tensors[name] for name in normal.inputs),
-        outputs=tuple(normal.tensors[name] for name in normal.outputs if name in used),
+        outputs=tuple(normal.tensors[name] for name in normal.outputs),
         assumed=normal.assumed,
         proto=normal.proto,
-        steps=runs,
+        steps={},
         weights=normal.weights,
     )
-
-
-def _with_steps(
-    declared: Loaded,
-    tensors: dict[str, TensorInfo],
-    sources: tuple[str, ...],
-    answers: tuple[str, ...],
-    ops: tuple[Op, ...],
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Op, ...], Mapping[str, Run]]:
-    wired = wire(declared, tensors, inputs=sources, outputs=answers)
-    tensors |= wired.tensors
-    live = live_ops((*wired.before, *ops, *wired.after), wired.answers)
-    read_by = {name for op in live for name in op.inputs}
-    return tuple(n for n in wired.sources if n in read_by), wired.answers, live, wired.runs
 
 
 def _network_ops(proto: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> tuple[Op, ...]:
@@ -324,7 +183,7 @@ def _network_ops(proto: onnx.ModelProto, tensors: Mapping[str, TensorInfo]) -> t
     ops = []
     for node in proto.graph.node:
         inputs = tuple(name for name in dict.fromkeys(reads(node)) if name in live)
-        if not inputs and node.op_type not in _RANDOM and wanted.isdisjoint(node.output):
+        if not inputs and node.op_type not in RANDOM and wanted.isdisjoint(node.output):
             continue
         outputs = tuple(name for name in node.output if name in tensors)
         live.update(outputs)

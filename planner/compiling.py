@@ -1,0 +1,133 @@
+"""Making a network ready for this kind of machine; see :mod:`planner.ready`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from planner.correspondence import Graphs, corresponding
+from planner.infos import SILENT, random_inputs
+from planner.model import Model
+from planner.ready import ReadyDocument, ReadyModel, ReadyOp, ReadyTensor, open_ready
+from planner.sessions import WEIGHTS_FILE, optimise
+from protos.documents import write_json
+
+GRAPH_FILE, READY_FILE = "optimised.onnx", "ready.json"
+
+PAYS_FROM = 1.05
+"""How much faster prepacked weights must be to be worth a copy of them in each process."""
+
+_LEAST_RUNS, _MOST_RUNS = 3, 60
+_RACE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """The files of a network made ready; ``weights`` is None where none are large."""
+
+    optimised: Path
+    document: Path
+    weights: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Race:
+    """Seconds of one run with the weights mapped and with a prepacked copy, the best of each."""
+
+    mapped_s: float
+    prepacked_s: float
+
+    @property
+    def pays(self) -> bool:
+        return self.mapped_s >= PAYS_FROM * self.prepacked_s
+
+
+def compile_ready(network: Model, folder: Path) -> Compiled:
+    """Optimise *network*, a model without its steps, into *folder*, which is empty.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run it, or cannot write there.
+    """
+    compiled = Compiled(
+        optimised=folder / GRAPH_FILE, document=folder / READY_FILE, weights=folder / WEIGHTS_FILE
+    )
+    optimise(network.proto.SerializeToString(), compiled.optimised, network.folder)
+    proto = onnx.load_model(str(compiled.optimised), load_external_data=False)
+    graphs = Graphs(
+        normal=network.proto,
+        normal_folder=network.folder,
+        optimised=proto,
+        optimised_folder=folder,
+    )
+    graph = network.graph
+    inputs = {info.name: info for info in network.inputs}
+    crossing = {name: info for name, info in graph.tensors.items() if info.crosses}
+    plain, blocked = corresponding(graphs, inputs, crossing)
+    document = ReadyDocument(
+        digest=network.digest,
+        tensors=tuple(
+            ReadyTensor(name=each.name, datatype=each.datatype, shape=each.shape)
+            for each in graph.tensors.values()
+        ),
+        ops=tuple(
+            ReadyOp(name=op.name, kind=op.kind, inputs=op.inputs, outputs=op.outputs)
+            for op in graph.ops
+        ),
+        inputs=tuple(inputs),
+        outputs=tuple(info.name for info in network.outputs),
+        plain=plain,
+        blocked=blocked,
+    )
+    write_json(compiled.document, document)
+    if not (folder / WEIGHTS_FILE).exists():
+        return Compiled(optimised=compiled.optimised, document=compiled.document, weights=None)
+    return compiled
+
+
+def opened(compiled: Compiled) -> ReadyModel:
+    """What was compiled, where it was written."""
+    return open_ready(
+        compiled.document,
+        optimised=compiled.optimised,
+        folder=compiled.optimised.parent,
+        name=compiled.optimised.stem,
+    )
+
+
+def race(ready: ReadyModel, *, threads: int = 1) -> Race | None:
+    """Time the whole network both ways, run by run in turn, on made-up input.
+
+    Returns:
+        None where it does not run on that.
+
+    Raises:
+        ModelError: ONNX Runtime refuses it.
+    """
+    whole = ready.choose([info.name for info in ready.inputs], ready.document.outputs)
+    sessions = [ready.open(whole, threads=threads, prepack=prepack) for prepack in (False, True)]
+    feeds = random_inputs({info.name: info for info in ready.inputs})
+    try:
+        mapped_s, prepacked_s = _timed([each for each in sessions if each is not None], feeds)
+    except Exception:  # noqa: BLE001  ONNX Runtime raises bare exceptions
+        return None
+    return Race(mapped_s=mapped_s, prepacked_s=prepacked_s)
+
+
+def _timed(
+    sessions: Sequence[ort.InferenceSession], feeds: dict[str, np.ndarray]
+) -> tuple[float, ...]:
+    best = [float("inf")] * len(sessions)
+    until_s = time.perf_counter() + _RACE_S
+    for turn in range(1 + _MOST_RUNS):
+        for place, session in enumerate(sessions):
+            began_s = time.perf_counter()
+            session.run(None, feeds, SILENT)
+            if turn:  # the first faults the pages in
+                best[place] = min(best[place], time.perf_counter() - began_s)
+        if turn >= _LEAST_RUNS and time.perf_counter() > until_s:
+            break
+    return tuple(best)
