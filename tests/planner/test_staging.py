@@ -176,6 +176,52 @@ def test_weights_that_ops_share_count_once_a_stage(tmp_path: Path) -> None:
     assert (staging.stages[0].outputs, staging.stages[1].inputs) == (("b",), ("b",))
 
 
+def saved(tmp_path: Path, nodes: Sequence[onnx.NodeProto], shape: Sequence[int]) -> Model:
+    """*nodes* from ``x`` (1, 10) to ``y`` of *shape*."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 10])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
+    graph = helper.make_graph(nodes, "small", [x], [y])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(
+        helper.make_model(graph, opset_imports=opset, ir_version=8), str(tmp_path / "small.onnx")
+    )
+    return read(tmp_path / "small.onnx")
+
+
+def parted(model: Model, least: int) -> list[tuple[str, ...]]:
+    staging = stages(model, None, max_memory_bytes=1e9, transfer=TRANSFER, least=least)
+    return [names(stage) for stage in staging.stages]
+
+
+def test_what_is_no_tensor_never_travels(tmp_path: Path) -> None:
+    model = saved(
+        tmp_path,
+        [
+            helper.make_node("Relu", ["x"], ["a"], name="relu"),
+            helper.make_node("SplitToSequence", ["a"], ["rows"], name="split", axis=1),
+            helper.make_node("ConcatFromSequence", ["rows"], ["y"], name="join", axis=1),
+        ],
+        [1, 10],
+    )
+    assert parted(model, 2) == [("relu",), ("split", "join")]
+    with pytest.raises(NoFeasiblePlan, match="3 ops, of which 1 must run with another"):
+        parted(model, 3)
+
+
+def test_an_op_without_inputs_goes_where_something_else_begins(tmp_path: Path) -> None:
+    """A stage that is sent nothing could not be asked for anything."""
+    model = saved(
+        tmp_path,
+        [
+            helper.make_node("RandomNormal", [], ["noise"], name="noise", shape=[1, 10]),
+            helper.make_node("Relu", ["x"], ["a"], name="relu"),
+            helper.make_node("Add", ["a", "noise"], ["y"], name="add"),
+        ],
+        [1, 10],
+    )
+    assert parted(model, 2) == [("relu",), ("noise", "add")]
+
+
 def test_what_fits_one_instance_is_one_stage(measured: Profile, model: Model) -> None:
     staging = stages(model, measured, max_memory_bytes=1e9, max_execution_s=60, transfer=TRANSFER)
     (stage,) = staging.stages
