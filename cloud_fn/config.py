@@ -46,6 +46,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``threads`` are ONNX Runtime's for one request, ``concurrency`` the requests at one time.
     ``spares`` are processes that wait for a function, forked ahead: about 4 MiB each. For
     ``max_memory_bytes`` and ``open_files`` see :class:`cloud_fn.functions.confinement.Confinement`.
+    The default of the former is what a convolution of 1.3 GB would need that was not made ready for
+    this machine: one of 500 MB has 0.75 GB at the peak while it is read and optimised (2026-11).
     """
 
     threads: _Count = 1

@@ -67,7 +67,16 @@ def test_nobody_listens_beyond_loopback_without_a_key(host: str) -> None:
 
 @pytest.mark.parametrize(
     "flags",
-    [{"threads": 1}, {"instance.threads": 0}, {"max_message_bytes": 1}, {"ray.num_cpus": "many"}],
+    [
+        {"threads": 1},
+        {"instance.threads": 0},
+        {"instance.spares": 0},
+        {"instance.cpus": 1},
+        {"instance.max_memory_bytes": 1},
+        {"max_message_bytes": 1},
+        {"ray.num_cpus": "many"},
+        {"ray.gpus_per_host": -0.5},
+    ],
 )
 def test_an_unknown_key_or_a_value_out_of_range_is_an_error(flags: dict[str, object]) -> None:
     with pytest.raises(IsthmusError, match="configuration is not valid"):

@@ -71,10 +71,51 @@ def test_what_it_remembers_is_what_still_runs(
 def test_the_next_server_ends_what_a_killed_one_left(
     short: Path, sleeper: "subprocess.Popen[bytes]"
 ) -> None:
-    stale = left_by_a_dead_server(short, mark_of(sleeper))
+    mark = mark_of(sleeper)
+    stale = left_by_a_dead_server(short, mark)
     RuntimeDir.create(short)
-    assert sleeper.wait(10) == -9
+    assert not processes.alive(mark)
     assert not stale.exists()
+
+
+def test_the_next_server_ends_a_killed_ones_host_and_what_it_had_started(short: Path) -> None:
+    """The host was killed, too; of one of its instances only a child is left."""
+    code = (
+        "import subprocess, sys\n"
+        "print(subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL).pid, flush=True)"
+    )
+    leader = subprocess.Popen(
+        [sys.executable, "-c", code, sys.executable, "-c", "import signal; signal.pause()"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    instance = mark_of(leader)
+    out, _ = leader.communicate()
+    orphan = processes.mark(int(out))
+    assert orphan is not None
+    stale = left_by_a_dead_server(short)
+    host = stale / "hosts" / "cpu"
+    host.mkdir(parents=True)
+    (host / "host.json").write_bytes(
+        encode_json(Record(server=a_dead_process(), processes=(instance,)))
+    )
+    RuntimeDir.create(short)
+    assert not processes.alive(orphan)
+    assert not stale.exists()
+
+
+def test_a_host_folder_is_taken_from_one_that_still_has_it(
+    short: Path, sleeper: "subprocess.Popen[bytes]"
+) -> None:
+    folder = RuntimeDir.create(short).host("cpu")
+    folder.path.mkdir(parents=True)
+    (folder.path / "left").touch()
+    mark = mark_of(sleeper)
+    (folder.path / "host.json").write_bytes(encode_json(Record(server=mark)))
+    folder.take()
+    assert not processes.alive(mark)
+    assert [path.name for path in folder.path.iterdir()] == ["host.json"]
+    assert folder.path.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_stranger_with_a_number_of_ours_is_left_alone(
