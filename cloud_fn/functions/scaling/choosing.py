@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from cloud_fn.functions.scaling.backtested import (
     DEFAULT_PRICE,
@@ -25,9 +24,9 @@ WEIGHTS = (0.3, 1.0, 3.0)
 _LEAST_EVENTS = 30
 """With fewer idle times than this in all logs together, nothing is chosen."""
 
-_STEPS = 16
-_FARTHEST = 1e5
-"""The price is sought between the default's hundred-thousandth and so many times of it."""
+_STEPS = 14
+_FARTHEST = 1e4
+"""The price is sought between the default's ten-thousandth and so many times of it."""
 
 _FADE = 0.02
 """Chance per minute of a next request where no log reaches: as before anything is known."""
@@ -49,53 +48,6 @@ def counts_before(idles_s: Sequence[float]) -> Floats:
     return counts.cumsum(axis=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Moments:
-    """Every moment of every log at which a window had to be chosen, and what then came.
-
-    ``counts`` are those of the bins that were known, ``(rows, 241)``; for the price a window is
-    held until an eighth more is known, so that ``row`` says which of them each moment goes by.
-    ``lasted_s`` is the idle time that came, or its length so far where it is not ``over``.
-    """
-
-    counts: Floats
-    row: npt.NDArray[np.int64]
-    lasted_s: Floats
-    over: npt.NDArray[np.bool_]
-    size_bytes: Floats
-
-    @classmethod
-    def of(cls, logs: Sequence[Log]) -> "_Moments":
-        counts, row, lasted, over, sizes = [], [], [], [], []
-        rows = 0
-        for log in logs:
-            chosen, held = _held(len(log.idles_s) + 1)
-            counts.append(counts_before(log.idles_s)[chosen])
-            row += [rows + at for at in held]
-            rows += len(chosen)
-            lasted += [*log.idles_s, log.open_s]
-            over += [True] * len(log.idles_s) + [False]
-            sizes += [float(log.size_bytes)] * len(chosen)
-        return cls(
-            counts=np.concatenate(counts),
-            row=np.array(row, dtype=np.int64),
-            lasted_s=np.array(lasted, dtype=float),
-            over=np.array(over),
-            size_bytes=np.array(sizes, dtype=float),
-        )
-
-
-def _held(moments: int) -> tuple[list[int], list[int]]:
-    """At which of so many moments a window is chosen, and by which of those each one goes."""
-    chosen: list[int] = []
-    held: list[int] = []
-    for at in range(moments):
-        if not chosen or at >= chosen[-1] + 1 + chosen[-1] // 8:
-            chosen.append(at)
-        held.append(len(chosen) - 1)
-    return chosen, held
-
-
 class Evidence:
     """What logs say; any budget can then be asked for.
 
@@ -108,14 +60,19 @@ class Evidence:
         self._enough = sum(len(log.idles_s) for log in logs) >= _LEAST_EVENTS
         if not self._enough:
             return
-        self._moments = _Moments.of(logs)
-        self._weight = max(WEIGHTS, key=lambda weight: self._likelihood(self._chances(weight)))
-        self._prospects = Prospects(self._chances(self._weight))
+        counts = np.stack([counts_before(log.idles_s)[-1] for log in logs])
+        self._weight = _weight(logs, self._first, self._later)
+        self._sizes_bytes = np.array([float(log.size_bytes) for log in logs])
+        self._lasted_s = np.concatenate([(*log.idles_s, log.open_s) for log in logs])
+        self._of = np.repeat(np.arange(len(logs)), [len(log.idles_s) + 1 for log in logs])
+        known = counts.sum(axis=1) > 0
+        prior = np.where(known[:, None], self._later, self._first)
+        self._prospects = Prospects(expected_chances(counts, prior, self._weight))
 
     def learned(self, budget_byte_s: float) -> Learned:
         """What to act by if idle instances may take so much over a time as long as the logs.
 
-        The price is the least at which they would have taken no more.
+        The price is the least at which the windows that are chosen now would have taken no more.
         """
         if not self._enough:
             return Learned()
@@ -134,22 +91,29 @@ class Evidence:
         )
 
     def _used_byte_s(self, price: float) -> float:
-        moments = self._moments
-        begin_s, end_s = self._prospects.best(price * moments.size_bytes)
-        loaded_s = np.minimum(moments.lasted_s, end_s[moments.row]) - begin_s[moments.row]
-        return float(np.maximum(0.0, loaded_s) @ moments.size_bytes[moments.row])
+        begin_s, end_s = self._prospects.best(price * self._sizes_bytes)
+        loaded_s = np.minimum(self._lasted_s, end_s[self._of]) - begin_s[self._of]
+        return float(np.maximum(0.0, loaded_s) @ self._sizes_bytes[self._of])
 
-    def _chances(self, weight: float) -> Floats:
-        known = self._moments.counts.sum(axis=1) > 0
-        prior = np.where(known[:, None], self._later, self._first)
-        return expected_chances(self._moments.counts, prior, weight)
 
-    def _likelihood(self, chances: Floats) -> float:
-        """How well *chances* foresaw each idle time, as the mean logarithm."""
-        over = self._moments.over
-        cells = np.array([cell(idle_s) for idle_s in self._moments.lasted_s[over]])
-        foreseen = chances[self._moments.row[over], cells]
-        return float(np.log(np.maximum(foreseen, 1e-12)).mean())
+def _weight(logs: Sequence[Log], first: Floats, later: Floats) -> float:
+    """The weight of the prior that would have foreseen each idle time best from those before it."""
+    prior, before, total = [], [], []
+    for log in logs:
+        counts = [0] * CELLS
+        for at, idle_s in enumerate(log.idles_s):
+            here = cell(idle_s)
+            prior.append(later[here] if at else first[here])
+            before.append(counts[here])
+            total.append(at)
+            counts[here] += 1
+    chance, count, seen = np.array(prior), np.array(before), np.array(total)
+    return max(
+        WEIGHTS,
+        key=lambda weight: float(
+            np.log(np.maximum((count + weight * chance) / (seen + weight), 1e-12)).sum()
+        ),
+    )
 
 
 def choose(logs: Sequence[Log], *, span_s: float, budget_bytes: float) -> Learned:

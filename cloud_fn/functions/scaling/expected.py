@@ -17,8 +17,9 @@ CELLS = BINS + 1
 """The bins, and one for all that lies beyond them."""
 
 MARGIN = 0.1
-"""A window begins by this share earlier than the idle time it is there for, as the hybrid
-histogram's does, and it ends with the minute: what it ends after lies wholly within it."""
+"""A window begins by this share earlier than the shortest idle time it is there for, as the hybrid
+histogram's does (those that are shorter count as cold, even where it begins before they end), and
+it ends with a minute."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -62,7 +63,7 @@ class Prospects:
         halves = (1.0 - below[:, 1:CELLS]) + chances[:, : CELLS - 1] / 2
         np.cumsum(halves * BIN_S, axis=1, out=loaded[:, 1:])
         self._end_cold, self._end_s = missed, loaded
-        self._begin_cold = np.where(_BEGINS_S > 0, below[:, _LAST], 0.0)
+        self._begin_cold = np.where(_BEGINS_S > 0, below[:, :CELLS], 0.0)
         self._begin_s = loaded[:, _LAST] - _INSIDE * BIN_S * (1.0 - below[:, _LAST])
         self._begin_s[:, _BEGINS_S == 0] = 0.0
 
