@@ -24,6 +24,9 @@ class Kept(Protocol):
     def prepare(self, slot: Slot) -> None:
         """Have one started ahead of demand; ``slot.changed`` is held."""
 
+    def warm(self, slot: Slot) -> None:
+        """Have its instances load what devices may come to ask for."""
+
 
 class Keeper:
     """A thread that sleeps until the next instance is due to leave or to come."""
@@ -98,4 +101,5 @@ class Keeper:
             self._kept.end(slot, live, "idle")
         for live in unseen:
             live.size_bytes = slot.size_bytes = self._size_of(live.running)
+        self._kept.warm(slot)
         return min(again_s, back_s)

@@ -6,11 +6,12 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cloud_fn.errors import FunctionFailed, InvalidRequest
+from cloud_fn.functions.channel import WARM
 from protos.errors import WireError
 from protos.frames import recv_frame, send_frame
 from protos.tensors import Buffer
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # the host, which only names what a child will run, loads no 
 log = logging.getLogger(__name__)
 
 Execute: TypeAlias = "Callable[[Buffer], Executed]"
+Warm: TypeAlias = Callable[[Sequence[str]], float]
+"""Loads the tail after the cut of these boundary tensors; gives the seconds that took."""
 
 _BACKLOG = 64
 _CREDENTIALS = struct.Struct("3i")
@@ -52,9 +55,12 @@ def peer_of(connection: socket.socket) -> int:
 class Listener:
     """Answers frames, a thread per connection; process *peer* alone is let in."""
 
-    def __init__(self, sock: socket.socket, execute: Execute, *, peer: int) -> None:
+    def __init__(
+        self, sock: socket.socket, execute: Execute, *, peer: int, warm: Warm | None = None
+    ) -> None:
         self._socket = sock
         self._execute = execute
+        self._warm = warm
         self._peer = peer
 
     def start(self) -> None:
@@ -74,7 +80,10 @@ class Listener:
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(WireError, OSError):  # the gateway is gone, or mad
             while True:
-                _, body = recv_frame(connection)
+                asked, body = recv_frame(connection)
+                if WARM in asked:
+                    send_frame(connection, loaded(self._warm, asked[WARM]))
+                    continue
                 header, reply = respond(self._execute, body)
                 del body  # the next request is received while this one's memory is free
                 send_frame(connection, header, reply)
@@ -88,17 +97,32 @@ def respond(execute: Execute, body: Buffer) -> tuple[dict[str, Any], bytes]:
     """
     try:
         executed = execute(body)
-    except InvalidRequest as error:
-        return {"error": "invalid", "message": str(error)}, b""
-    except FunctionFailed as error:
-        return {"error": "failed", "message": str(error)}, b""
-    except MemoryError:
-        log.exception("request failed: error=MemoryError")
-        return {"error": "failed", "message": OUT_OF_MEMORY}, b""
-    except Exception as error:
-        log.exception("request failed: error=%s", type(error).__name__)
-        return {"error": "failed", "message": f"the function failed: {_sentence(error)}"}, b""
+    except Exception as error:  # noqa: BLE001  each is an answer
+        return _failure(error), b""
     return {"load_s": executed.load_s, "infer_s": executed.infer_s}, executed.body
+
+
+def loaded(warm: Warm | None, tensors: object) -> dict[str, Any]:
+    """Load the tail after a cut; gives the header of the frame that says so, or why not."""
+    if warm is None:
+        return _failure(FunctionFailed("its engine loads nothing ahead of a request"))
+    if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
+        return _failure(InvalidRequest("a cut is written by the names of its boundary tensors"))
+    try:
+        return {"load_s": warm(tensors)}
+    except Exception as error:  # noqa: BLE001  each is an answer
+        return _failure(error)
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    if isinstance(error, InvalidRequest):
+        return {"error": "invalid", "message": str(error)}
+    if isinstance(error, FunctionFailed):
+        return {"error": "failed", "message": str(error)}
+    log.error("request failed: error=%s", type(error).__name__, exc_info=error)
+    if isinstance(error, MemoryError):
+        return {"error": "failed", "message": OUT_OF_MEMORY}
+    return {"error": "failed", "message": f"the function failed: {_sentence(error)}"}
 
 
 OUT_OF_MEMORY = (

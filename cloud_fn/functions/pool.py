@@ -15,6 +15,7 @@ from cloud_fn.functions.launch import Launcher, Running
 from cloud_fn.functions.scaling import decide
 from cloud_fn.functions.slot import Lease, Limits, Live, Slot
 from cloud_fn.functions.spec import Function
+from cloud_fn.functions.warming import Warming
 from protos.tensors import Buffer
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Pool:
         self._exchange = Exchange(self, self.now)
         self._budget = Budget(memory_budget_bytes, slots=self.slots, end=self.end)
         self._keeper = Keeper(self, self.now, size_of)
+        self.cuts = Warming(self, done=self._keeper.look)
 
     def start(self) -> None:
         """Begin to send idle instances away, and to have others back ahead of demand."""
@@ -65,7 +67,7 @@ class Pool:
 
     def deploy(self, function: Function) -> None:
         """Let the pool know *function*, so that its ``min_instances`` run before it is asked."""
-        slot = self._slot(function)
+        slot = self.slot(function)
         with slot.changed:
             self._scale(slot)
 
@@ -149,10 +151,12 @@ class Pool:
             slot.left(live.used_s)
             slot.changed.notify()
             over = live.stale and not live.in_use
+            lacks = slot.may_warm(live)
         if over:
             self.end(slot, live, "replaced")
-        if not live.in_use:
+        if lacks or not live.in_use:
             self._keeper.look(slot)
+        if not live.in_use:
             self._budget.freed()
 
     def drop(self, lease: Lease, why: str) -> str | None:
@@ -192,7 +196,18 @@ class Pool:
         if not self._closing.is_set():
             self._begin(slot)
 
-    def _slot(self, function: Function) -> Slot:
+    def warm(self, slot: Slot) -> None:
+        """See :class:`cloud_fn.functions.keeper.Kept`."""
+        if not self._closing.is_set():
+            self.cuts.look(slot)
+
+    def known(self, function: Function) -> Slot | None:
+        """See :class:`cloud_fn.functions.warming.Owner`."""
+        with self._slots_lock:
+            return self._slots.get(function.key)
+
+    def slot(self, function: Function) -> Slot:
+        """See :class:`cloud_fn.functions.warming.Owner`."""
         limits = self._limits_of(function)
         with self._slots_lock:
             slot = self._slots.get(function.key)
@@ -207,6 +222,8 @@ class Pool:
         with slot.changed:
             same = (slot.function, slot.limits.at_start) == (function, limits.at_start)
             slot.function, slot.limits = function, limits
+            if not same:
+                slot.deployed.refused.clear()
             for live in () if same else slot.lives:
                 live.stale = True
             idle = [live for live in slot.lives if live.stale and not live.in_use]
@@ -217,7 +234,7 @@ class Pool:
         self, function: Function, came_s: float, deadline_s: float | None, *, again: bool
     ) -> Lease:
         """Wait for the right to run one request, having an instance started where that pays."""
-        slot = self._slot(function)
+        slot = self.slot(function)
         patience_s = slot.limits.start_timeout_s + slot.limits.max_execution_s
         until = came_s + patience_s
         until = until if deadline_s is None else min(until, deadline_s)

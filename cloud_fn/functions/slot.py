@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from cloud_fn.functions.channel import Connection
 from cloud_fn.functions.confinement import Confinement
+from cloud_fn.functions.cuts import Cut, Deployed, Known
 from cloud_fn.functions.launch import CPU, Running
 from cloud_fn.functions.scaling import Context, FixedPolicy, History, Policy, Window, seen
 from cloud_fn.functions.spec import Function
@@ -49,7 +50,8 @@ class Live:
     It was asked for at ``asked_s`` and listens since ``ready_s``; ``used_s`` is when it last ended
     a request, None when it has had none. One that is ``stale`` was started under other limits;
     one that is ``over`` is being ended. ``clock`` is what the budget's showed at its last request,
-    ``size_bytes`` its memory when it was last looked at.
+    ``size_bytes`` its memory when it was last looked at. Of the cuts in ``warm`` it has the tails;
+    it is ``warming`` while it loads more of them.
     """
 
     running: Running
@@ -61,6 +63,8 @@ class Live:
     over: bool = False
     clock: float = 0.0
     size_bytes: int | None = None
+    warm: Known = field(default_factory=Known)
+    warming: bool = False
     idle: list[Connection] = field(default_factory=list)
 
     def leaves_s(self, window: Window) -> float:
@@ -88,6 +92,7 @@ class Slot:
     ``ended_s`` is when the function's last request ended, None while one runs or before any has;
     ``back_s`` when an instance should be there again though nobody has asked. ``window`` is what
     the policy said when it was last asked, which after the last request was if ``planned``.
+    ``deployed`` are the cuts whose tails every instance should have.
     """
 
     function: Function
@@ -108,6 +113,7 @@ class Slot:
     back_s: float | None = None
     window: Window = _ALWAYS
     planned: bool = False
+    deployed: Deployed = field(default_factory=Deployed)
 
     @property
     def in_use(self) -> int:
@@ -160,6 +166,16 @@ class Slot:
             least=self.limits.min_instances,
             most=self.limits.max_instances,
         )
+
+    def missing(self, live: Live) -> tuple[Cut, ...]:
+        """The deployed cuts whose tails *live* has yet to load."""
+        return self.deployed.missing(live.warm)
+
+    def may_warm(self, live: Live) -> bool:
+        """Whether *live* may load them now: not before its first request, if one is there."""
+        if live.warming or live.stale or live.over or not self.missing(live):
+            return False
+        return live.used_s is not None or not (live.in_use or self.waiting)
 
     def idlers(self, now_s: float) -> tuple[list[Live], float]:
         """Those that have been idle for long enough, and when to look again.
