@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import queue
+import resource
 import secrets
 import selectors
 import shutil
@@ -118,6 +119,7 @@ class Brood:
                         why = self._trouble or "its host does not fork fast enough"
                         raise InstanceLost(f"no instance could be started in time: {why}")
                 self._fork_at_s = time.monotonic() + _REFILL_S
+                self._trouble = ""
                 held = self._spares.popleft()
                 held.name = f"{label}-{held.fork.token}"
                 return held
@@ -169,6 +171,8 @@ class Brood:
 
     def _open(self) -> None:
         self._files.take()
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # four for each process
         prctl.adopt_orphans()  # those that a fork server leaves behind which is killed
         self._selector.register(self._wake, selectors.EVENT_READ, self._woken)
         with contextlib.suppress(ProcessLookupError):

@@ -34,10 +34,10 @@ class Fork:
         """
         self.token = token
         self.home, self.socket = Path(nest.home), Path(nest.socket)
-        self.home.mkdir(mode=0o700)
         context = multiprocessing.get_context("forkserver")
         self.control, control = context.Pipe()
         self.output, output = context.Pipe(duplex=False)
+        self.home.mkdir(mode=0o700)
         self._process = context.Process(
             target=spare.run, args=(nest, control, output), name=f"isthmus {token}"
         )

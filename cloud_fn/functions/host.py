@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 _TRIES = 3
 _END_S = 5.0
 _NOTICED_S = 1.0
+_LATER_S = 0.1
 
 
 class Host:
@@ -120,12 +121,23 @@ class Host:
         )
 
     def _listen(self) -> None:
+        niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        if niceness > 0:
+            self._brood.say(
+                f"instances run at niceness {niceness}: start the Ray that was joined with "
+                "RAY_worker_niceness=0"
+            )
         sock = listening(self._files.socket)
         threading.Thread(target=self._let_in, args=(sock,), name="host.accept", daemon=True).start()
 
     def _let_in(self, sock: socket.socket) -> None:
         while True:
-            connection, _ = sock.accept()
+            try:
+                connection, _ = sock.accept()
+            except OSError as error:  # too many files are open: some will be closed
+                log.error("nobody let in: error=%s", error)
+                time.sleep(_LATER_S)
+                continue
             if peer_of(connection) != self._settings.gateway.pid:
                 connection.close()  # an instance, say, that would end another
                 continue

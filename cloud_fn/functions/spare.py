@@ -90,8 +90,10 @@ def _become(order: Order, nest: Nest, sock: socket.socket) -> Told:
         function = msgspec.json.decode(order.function, type=Function)
         os.environ["OMP_NUM_THREADS"] = str(function.threads)
         os.environ.update(order.confinement.environment)
-        paths = [path for path in (function.model_path, function.steps_path) if path is not None]
-        beside = {str(Path(path).resolve().parent) for path in paths}
+        files = [path for path in (function.model_path, function.steps_path) if path is not None]
+        beside = {str(Path(path).resolve().parent) for path in files}
+        if function.handlers_dir is not None:
+            beside.add(function.handlers_dir)
         confined = confine(
             order.confinement, home=Path(nest.home), readable=(*order.readable, *beside)
         )

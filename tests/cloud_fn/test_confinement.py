@@ -11,7 +11,7 @@ import pytest
 from cloud_fn.errors import FunctionFailed
 from cloud_fn.functions import landlock
 from cloud_fn.functions.listener import OUT_OF_MEMORY
-from tests.cloud_fn.hosting import MiB, RunningHost, running, until
+from tests.cloud_fn.hosting import MiB, RunningHost, a_function, running, until
 
 needs_landlock = pytest.mark.skipif(
     landlock.abi() < 1, reason="this kernel has no Landlock, and instances are not confined by it"
@@ -102,11 +102,15 @@ def test_a_folder_may_be_made_writable(host: RunningHost) -> None:
 def test_an_instance_reads_what_it_needs_and_nobodys_secrets(host: RunningHost) -> None:
     secret = host.folder.parent / "token"
     secret.write_text("secret")
-    instance = host.start()
+    handlers = host.folder.parent / "handlers"
+    handlers.mkdir()
+    (handlers / "mine.py").write_text("code")
+    instance = host.start(a_function(handlers_dir=str(handlers)))
     assert instance.do("read", str(secret)) == "PermissionError"
     assert instance.do("read", str(host.folder / "host.json")) == "PermissionError"
     assert instance.do("read", f"/proc/{host.process.pid}/environ") == "PermissionError"
     assert instance.do("read", str(host.folder.parent / "readable" / "cache")) == "weights"
+    assert instance.do("read", str(handlers / "mine.py")) == "code"
     assert instance.do("read", "/etc/hostname") != "PermissionError"
     host.end(instance)
 
