@@ -7,8 +7,8 @@ from random import Random
 
 import psutil
 
-NAMES = ("isthmus-inst", "ray::Host")
-"""What an instance's process is called; the second only where the first was never seen."""
+NAME = "isthmus-inst"
+"""What an instance's process is called."""
 
 LOOK_S = 0.05
 LOOKS = 20
@@ -19,7 +19,6 @@ class Kill:
     """One process that was killed; *busy* if it was at work then."""
 
     pid: int
-    name: str
     busy: bool
 
 
@@ -29,7 +28,6 @@ class Killer:
     def __init__(self, server: int, random: Random) -> None:
         self._server = server
         self._random = random
-        self._name = ""
 
     def kill(self) -> Kill | None:
         """Send SIGKILL to an instance that works, or to any if none does within a second.
@@ -46,24 +44,20 @@ class Killer:
 
     def instances(self) -> list[psutil.Process]:
         """The server's instances that live, by process number."""
-        named = {name: list[psutil.Process]() for name in NAMES}
+        found = list[psutil.Process]()
         with contextlib.suppress(psutil.NoSuchProcess):
             for each in psutil.Process(self._server).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    for name in NAMES:
-                        if each.name().startswith(name) and each.status() != psutil.STATUS_ZOMBIE:
-                            named[name].append(each)
-        if not self._name or named[NAMES[0]]:
-            self._name = next((name for name in NAMES if named[name]), "")
-        return sorted(named.get(self._name, []), key=lambda each: each.pid)
+                    if each.name() == NAME and each.status() != psutil.STATUS_ZOMBIE:
+                        found.append(each)
+        return sorted(found, key=lambda each: each.pid)
 
     def _kill(self, process: psutil.Process, *, busy: bool) -> Kill | None:
         try:
-            name = process.name()
             process.kill()
         except psutil.NoSuchProcess:
             return None  # it was quicker
-        return Kill(pid=process.pid, name=name, busy=busy)
+        return Kill(pid=process.pid, busy=busy)
 
 
 def _cpu_s(process: psutil.Process) -> float:
