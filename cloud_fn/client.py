@@ -1,12 +1,13 @@
 """Asking a gateway that runs, perhaps elsewhere."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc
 import msgspec
 
 from cloud_fn.config import Address
+from cloud_fn.deployments import Deployment
 from cloud_fn.errors import GatewayRefused
 from cloud_fn.functions.settings import Settings
 from cloud_fn.functions.specifications import Described, Setting
@@ -38,6 +39,33 @@ def get_load(gateway: Address, model: str, version: str = "", *, key: str | None
         window_s=found.window_s,
         requests=found.requests,
         load=Load(queue_s=found.queue_s, cold_chance=found.cold_chance, cold_s=found.cold_s),
+        warm=tuple(tuple(cut.tensors) for cut in found.warm),
+    )
+
+
+def deploy_cuts(
+    gateway: Address,
+    model: str,
+    version: str = "",
+    *,
+    cuts: Iterable[Iterable[str]],
+    key: str | None,
+) -> Deployment:
+    """Have the tails after *cuts* loaded wherever *model* runs; see :meth:`Service.deploy_cuts`.
+
+    Raises:
+        GatewayRefused: as :func:`get_load`, or there are more of them than may be.
+    """
+    request = pb.DeployRequest(
+        model=model, version=version, cuts=[pb.Cut(tensors=tensors) for tensors in cuts]
+    )
+    data = _call(gateway, "Deploy", request.SerializeToString(), key)
+    made = pb.DeployResponse.FromString(data)
+    return Deployment(
+        model=made.model,
+        version=int(made.version),
+        warm=tuple(tuple(cut.tensors) for cut in made.warm),
+        refused=tuple((tuple(each.cut.tensors), each.reason) for each in made.refused),
     )
 
 

@@ -8,7 +8,7 @@ requests are counted; what was refused or gave up waited for nothing that a plan
 from dataclasses import dataclass, replace
 
 from planner.loads import Load
-from protos.timing import Timing
+from protos.timing import Timing, Waits
 
 BUCKET_S = 30.0
 BUCKETS = 20
@@ -48,6 +48,16 @@ class Recent:
             queue_s=sum(bucket.queue_s for bucket in kept) / max(1, requests),
             cold_chance=cold / max(1, requests),
             cold_s=sum(bucket.cold_s for bucket in kept) / max(1, cold),
+        )
+
+    def waits(self, at_s: float) -> Waits:
+        """The same, and of how many, as an answer tells it."""
+        load = self.load(at_s)
+        return Waits(
+            requests=self.requests(at_s),
+            queue_s=load.queue_s,
+            cold_chance=load.cold_chance,
+            cold_s=load.cold_s,
         )
 
     def _within(self, at_s: float) -> tuple[Bucket, ...]:

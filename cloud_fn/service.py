@@ -3,14 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from cloud_fn.config import Instance
+from cloud_fn.deployments import Cuts, Deployment, cut_asked, deployed
 from cloud_fn.errors import Busy, CloudError, InvalidRequest, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
+from cloud_fn.functions.cuts import Cut
 from cloud_fn.functions.settings import Resolved
 from cloud_fn.functions.specifications import Specifications
 from cloud_fn.load import WINDOW_S, Recent, answered
@@ -37,6 +39,10 @@ class Bounds:
 class Calls(Protocol):
     """What runs functions: :class:`cloud_fn.functions.Pool`."""
 
+    @property
+    def cuts(self) -> Cuts:
+        """What has their tails loaded ahead."""
+
     def call(self, function: Function, body: bytes, *, deadline_s: float | None = None) -> Answer:
         """See :meth:`cloud_fn.functions.Pool.call`."""
 
@@ -53,13 +59,17 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """How busy one function was, over the *requests* that it answered in *window_s* seconds."""
+    """How busy one function was, over the *requests* that it answered in *window_s* seconds.
+
+    Of the cuts in *warm* every instance of it has the tails now.
+    """
 
     model: str
     version: int
     window_s: float
     requests: int
     load: Load
+    warm: tuple[Cut, ...] = ()
 
 
 class Service:
@@ -185,8 +195,16 @@ class Service:
             deadline_s=received_s + min(waits_s) if waits_s else None,
         )
         timing = account(answer, received_s=received_s, now_s=time.perf_counter())
-        self._remember(function, timing)
-        return wire.stamp_reply(answer.body, timing, cold=answer.cold, instance=answer.instance)
+        recent = self._remember(function, timing)
+        if (cut := cut_asked(route)) is not None:
+            self._pool.cuts.used(function, answer.instance, cut)
+        return wire.stamp_reply(
+            answer.body,
+            timing,
+            cold=answer.cold,
+            instance=answer.instance,
+            waits=None if route.cut is None else recent.waits(time.perf_counter()),
+        )
 
     def manifest(self, model: str, version: str = "") -> Manifest:
         """What a version is; see :meth:`cloud_fn.registry.Catalog.manifest`."""
@@ -215,7 +233,17 @@ class Service:
             window_s=WINDOW_S,
             requests=recent.requests(at_s),
             load=recent.load(at_s),
+            warm=self._pool.cuts.report(function).warm,
         )
+
+    def deploy_cuts(self, model: str, version: str, cuts: Iterable[Iterable[str]]) -> Deployment:
+        """See :func:`cloud_fn.deployments.deployed`.
+
+        Raises:
+            UnknownModel: there is no such model or version.
+            InvalidRequest: more than a deployment may have.
+        """
+        return deployed(self._pool.cuts, self._function(model, version), cuts)
 
     def is_ready(self) -> bool:
         """Whether requests are taken."""
@@ -248,10 +276,11 @@ class Service:
                 self._changed.wait(min(left_s, _LOOK_S))
             return self._in_flight
 
-    def _remember(self, function: Function, timing: Timing) -> None:
+    def _remember(self, function: Function, timing: Timing) -> Recent:
         with self._recent_lock:
             recent = self._recent.get(function.key, Recent())
-            self._recent[function.key] = answered(recent, timing, time.perf_counter())
+            recent = self._recent[function.key] = answered(recent, timing, time.perf_counter())
+            return recent
 
     def _function(self, name: str, version: str) -> Function:
         """What a request to *name* runs, as the settings are now."""

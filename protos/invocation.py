@@ -12,7 +12,7 @@ from protos.codecs import Codec
 from protos.errors import WireError
 from protos.slices import Slice
 from protos.tensors import Array
-from protos.timing import Timing
+from protos.timing import Timing, Waits
 
 Parameter = bool | int | float | str
 
@@ -103,7 +103,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The answer to one request; the gateway adds *timing*, *cold* and *instance*."""
+    """The answer to one request; the gateway adds *timing*, *cold* and *instance*.
+
+    To a plan's it adds *waits*, for the choice of the next one.
+    """
 
     model: str
     version: str = ""
@@ -112,6 +115,7 @@ class Reply:
     timing: Timing | None = None
     cold: bool = False
     instance: str = ""
+    waits: Waits | None = None
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
 

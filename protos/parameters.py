@@ -9,6 +9,7 @@ from protos.errors import WireError
 from protos.gen.open_inference_pb2 import InferParameter
 from protos.invocation import Parameter
 from protos.slices import MOST
+from protos.timing import Waits
 
 _T = TypeVar("_T", bound=Parameter)
 _CHUNK = re.compile(r"([0-9]{1,2})/([0-9]{1,2})")
@@ -77,6 +78,40 @@ def take_deadline_ms(values: dict[str, Parameter]) -> float | None:
             f"parameter isthmus_deadline_ms is {value!r}: send a positive number of milliseconds"
         )
     return float(value)
+
+
+def waits_values(waits: Waits | None) -> dict[str, Parameter | None]:
+    """The parameters that tell *waits*; :func:`take_waits` reads them."""
+    if waits is None:
+        return {}
+    return {
+        "isthmus_requests": waits.requests,
+        "isthmus_queue_ms": waits.queue_s * 1e3,
+        "isthmus_cold_chance": waits.cold_chance,
+        "isthmus_cold_ms": waits.cold_s * 1e3,
+    }
+
+
+def take_waits(values: dict[str, Parameter]) -> Waits | None:
+    """Remove and give what :func:`waits_values` wrote; None when it is absent.
+
+    Raises:
+        WireError: some of it is absent, or is no such figure.
+    """
+    requests = take(values, "isthmus_requests", int)
+    names = ("isthmus_queue_ms", "isthmus_cold_chance", "isthmus_cold_ms")
+    found = [take(values, name, float) for name in names]
+    if requests is None and found == [None] * 3:
+        return None
+    queue_ms, chance, cold_ms = (-1.0 if each is None else each for each in found)
+    sane = all(isfinite(each) and each >= 0 for each in (queue_ms, chance, cold_ms))
+    if requests is None or requests < 0 or not sane or chance > 1:
+        raise WireError(
+            f"the waits are {requests} requests and {found}: send a count, ms, a share and ms"
+        )
+    return Waits(
+        requests=requests, queue_s=queue_ms / 1e3, cold_chance=chance, cold_s=cold_ms / 1e3
+    )
 
 
 def chunk_text(chunk: tuple[int, int] | None) -> str | None:

@@ -73,4 +73,18 @@ class Timing:
         return cls.from_ms(terms)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """How a function's *requests* of the last minutes waited: what to expect of the next.
+
+    *queue_s* is their mean wait for an instance; *cold_chance* is the share, 0 to 1, that had to
+    have an instance or a piece of the model started, which took *cold_s* in the mean.
+    """
+
+    requests: int
+    queue_s: float = 0.0
+    cold_chance: float = 0.0
+    cold_s: float = 0.0
+
+
 TERMS = tuple(each.name.removesuffix("_s") for each in fields(Timing))

@@ -25,7 +25,7 @@ from protos.invocation import (
 )
 from protos.slices import Slice
 from protos.tensors import Buffer
-from protos.timing import Timing
+from protos.timing import Timing, Waits
 
 __all__ = [
     "SERVICE",
@@ -37,6 +37,7 @@ __all__ = [
     "StreamError",
     "Tensor",
     "Timing",
+    "Waits",
     "arrays",
     "decode_reply",
     "decode_request",
@@ -153,6 +154,7 @@ def encode_reply(reply: Reply) -> bytes:
         "isthmus_timing": None if reply.timing is None else reply.timing.to_json(),
         "isthmus_cold": reply.cold or None,
         "isthmus_instance": reply.instance or None,
+        **parameters.waits_values(reply.waits),
     }
     parameters.put(message.parameters, {**reply.parameters, **ours})
     for tensor in reply.outputs:
@@ -169,7 +171,9 @@ def decode_reply(data: Buffer) -> Reply:
     return _reply(_parse(pb.ModelInferResponse(), data, "reply"))
 
 
-def stamp_reply(data: Buffer, timing: Timing, *, cold: bool, instance: str) -> bytes:
+def stamp_reply(
+    data: Buffer, timing: Timing, *, cold: bool, instance: str, waits: Waits | None = None
+) -> bytes:
     """Add what only the gateway knows to an encoded reply, without reading its tensors.
 
     Protobuf merges concatenated messages, and of map entries with the same key the last wins.
@@ -179,6 +183,7 @@ def stamp_reply(data: Buffer, timing: Timing, *, cold: bool, instance: str) -> b
         "isthmus_timing": timing.to_json(),
         "isthmus_cold": cold,
         "isthmus_instance": instance,
+        **parameters.waits_values(waits),
     }
     parameters.put(stamp.parameters, values)
     return b"".join((data, stamp.SerializeToString()))
@@ -258,6 +263,7 @@ def _reply(message: pb.ModelInferResponse) -> Reply:
         timing=None if timing is None else Timing.from_json(timing),
         cold=parameters.take(values, "isthmus_cold", bool) or False,
         instance=parameters.take(values, "isthmus_instance", str) or "",
+        waits=parameters.take_waits(values),
         parameters=values,
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cloud_fn.doors.admin import on_bytes
+from cloud_fn.functions.cuts import Cut
 from cloud_fn.functions.settings import Settings, SettingsError, parse
 from cloud_fn.functions.specifications import Described
 from cloud_fn.service import Service
@@ -22,7 +23,26 @@ def _get_load(service: Service, request: pb.GetLoadRequest) -> pb.GetLoadRespons
         queue_s=found.load.queue_s,
         cold_chance=found.load.cold_chance,
         cold_s=found.load.cold_s,
+        warm=map(_cut, found.warm),
     )
+
+
+def _deploy(service: Service, request: pb.DeployRequest) -> pb.DeployResponse:
+    made = service.deploy_cuts(
+        request.model, request.version, (cut.tensors for cut in request.cuts)
+    )
+    return pb.DeployResponse(
+        model=made.model,
+        version=str(made.version),
+        warm=map(_cut, made.warm),
+        refused=[
+            pb.DeployResponse.Refused(cut=_cut(cut), reason=reason) for cut, reason in made.refused
+        ],
+    )
+
+
+def _cut(tensors: Cut) -> pb.Cut:
+    return pb.Cut(tensors=tensors)
 
 
 def _list(service: Service, _request: pb.ListFunctionsRequest) -> pb.ListFunctionsResponse:
@@ -66,6 +86,7 @@ def _function(described: Described) -> pb.Function:
 
 CALLS: Mapping[str, Callable[[Service, bytes], bytes]] = {
     "GetLoad": on_bytes(_get_load, pb.GetLoadRequest),
+    "Deploy": on_bytes(_deploy, pb.DeployRequest),
     "ListFunctions": on_bytes(_list, pb.ListFunctionsRequest),
     "ShowFunction": on_bytes(_show, pb.ShowFunctionRequest),
     "SetFunction": on_bytes(_set, pb.SetFunctionRequest),

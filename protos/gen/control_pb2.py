@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/gen/control.proto\x12\x12isthmus.control.v1\"\x82\x02\n\x0ePublishRequest\x12;\n\x06header\x18\x01 \x01(\x0b\x32).isthmus.control.v1.PublishRequest.HeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x1a\x38\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x1a`\n\x06Header\x12\r\n\x05model\x18\x01 \x01(\t\x12\x36\n\x05\x66iles\x18\x02 \x03(\x0b\x32\'.isthmus.control.v1.PublishRequest.File\x12\x0f\n\x07\x61liases\x18\x03 \x03(\tB\x06\n\x04part\"P\n\x0fPublishResponse\x12,\n\x07version\x18\x01 \x01(\x0b\x32\x1b.isthmus.control.v1.Version\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\xd9\x01\n\x07Version\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x11\n\tpublished\x18\x05 \x01(\t\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12*\n\x06inputs\x18\x08 \x03(\x0b\x32\x1a.isthmus.control.v1.Tensor\x12+\n\x07outputs\x18\t \x03(\x0b\x32\x1a.isthmus.control.v1.Tensor\"7\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06newest\x18\x01 \x03(\x0b\x32\x1b.isthmus.control.v1.Version\"!\n\x10ShowModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"B\n\x11ShowModelResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.isthmus.control.v1.Version\"0\n\x0eGetLoadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x8b\x01\n\x0fGetLoadResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08window_s\x18\x03 \x01(\x01\x12\x10\n\x08requests\x18\x04 \x01(\x03\x12\x0f\n\x07queue_s\x18\x05 \x01(\x01\x12\x13\n\x0b\x63old_chance\x18\x06 \x01(\x01\x12\x0e\n\x06\x63old_s\x18\x07 \x01(\x01\"x\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0f\n\x07\x63hanged\x18\x04 \x01(\t\x12-\n\x08settings\x18\x05 \x03(\x0b\x32\x1b.isthmus.control.v1.Setting\"7\n\x07Setting\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"\x16\n\x14ListFunctionsRequest\"H\n\x15ListFunctionsResponse\x12/\n\tfunctions\x18\x01 \x03(\x0b\x32\x1c.isthmus.control.v1.Function\"#\n\x13ShowFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x14ShowFunctionResponse\x12.\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x1c.isthmus.control.v1.Function\"T\n\x12SetFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08settings\x18\x02 \x01(\t\x12\r\n\x05unset\x18\x03 \x03(\t\x12\x0f\n\x07replace\x18\x04 \x01(\x08\"E\n\x13SetFunctionResponse\x12.\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x1c.isthmus.control.v1.Function2\xa1\x05\n\x07\x43ontrol\x12V\n\x07Publish\x12\".isthmus.control.v1.PublishRequest\x1a#.isthmus.control.v1.PublishResponse\"\x00(\x01\x12]\n\nListModels\x12%.isthmus.control.v1.ListModelsRequest\x1a&.isthmus.control.v1.ListModelsResponse\"\x00\x12Z\n\tShowModel\x12$.isthmus.control.v1.ShowModelRequest\x1a%.isthmus.control.v1.ShowModelResponse\"\x00\x12T\n\x07GetLoad\x12\".isthmus.control.v1.GetLoadRequest\x1a#.isthmus.control.v1.GetLoadResponse\"\x00\x12\x66\n\rListFunctions\x12(.isthmus.control.v1.ListFunctionsRequest\x1a).isthmus.control.v1.ListFunctionsResponse\"\x00\x12\x63\n\x0cShowFunction\x12\'.isthmus.control.v1.ShowFunctionRequest\x1a(.isthmus.control.v1.ShowFunctionResponse\"\x00\x12`\n\x0bSetFunction\x12&.isthmus.control.v1.SetFunctionRequest\x1a\'.isthmus.control.v1.SetFunctionResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/gen/control.proto\x12\x12isthmus.control.v1\"\x82\x02\n\x0ePublishRequest\x12;\n\x06header\x18\x01 \x01(\x0b\x32).isthmus.control.v1.PublishRequest.HeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x1a\x38\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x1a`\n\x06Header\x12\r\n\x05model\x18\x01 \x01(\t\x12\x36\n\x05\x66iles\x18\x02 \x03(\x0b\x32\'.isthmus.control.v1.PublishRequest.File\x12\x0f\n\x07\x61liases\x18\x03 \x03(\tB\x06\n\x04part\"P\n\x0fPublishResponse\x12,\n\x07version\x18\x01 \x01(\x0b\x32\x1b.isthmus.control.v1.Version\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\xd9\x01\n\x07Version\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x11\n\tpublished\x18\x05 \x01(\t\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12*\n\x06inputs\x18\x08 \x03(\x0b\x32\x1a.isthmus.control.v1.Tensor\x12+\n\x07outputs\x18\t \x03(\x0b\x32\x1a.isthmus.control.v1.Tensor\"7\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06newest\x18\x01 \x03(\x0b\x32\x1b.isthmus.control.v1.Version\"!\n\x10ShowModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"B\n\x11ShowModelResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.isthmus.control.v1.Version\"0\n\x0eGetLoadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xb2\x01\n\x0fGetLoadResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08window_s\x18\x03 \x01(\x01\x12\x10\n\x08requests\x18\x04 \x01(\x03\x12\x0f\n\x07queue_s\x18\x05 \x01(\x01\x12\x13\n\x0b\x63old_chance\x18\x06 \x01(\x01\x12\x0e\n\x06\x63old_s\x18\x07 \x01(\x01\x12%\n\x04warm\x18\x08 \x03(\x0b\x32\x17.isthmus.control.v1.Cut\"\x16\n\x03\x43ut\x12\x0f\n\x07tensors\x18\x01 \x03(\t\"V\n\rDeployRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12%\n\x04\x63uts\x18\x03 \x03(\x0b\x32\x17.isthmus.control.v1.Cut\"\xd5\x01\n\x0e\x44\x65ployResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12%\n\x04warm\x18\x03 \x03(\x0b\x32\x17.isthmus.control.v1.Cut\x12;\n\x07refused\x18\x04 \x03(\x0b\x32*.isthmus.control.v1.DeployResponse.Refused\x1a?\n\x07Refused\x12$\n\x03\x63ut\x18\x01 \x01(\x0b\x32\x17.isthmus.control.v1.Cut\x12\x0e\n\x06reason\x18\x02 \x01(\t\"x\n\x08\x46unction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0f\n\x07\x63hanged\x18\x04 \x01(\t\x12-\n\x08settings\x18\x05 \x03(\x0b\x32\x1b.isthmus.control.v1.Setting\"7\n\x07Setting\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"\x16\n\x14ListFunctionsRequest\"H\n\x15ListFunctionsResponse\x12/\n\tfunctions\x18\x01 \x03(\x0b\x32\x1c.isthmus.control.v1.Function\"#\n\x13ShowFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x14ShowFunctionResponse\x12.\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x1c.isthmus.control.v1.Function\"T\n\x12SetFunctionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08settings\x18\x02 \x01(\t\x12\r\n\x05unset\x18\x03 \x03(\t\x12\x0f\n\x07replace\x18\x04 \x01(\x08\"E\n\x13SetFunctionResponse\x12.\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x1c.isthmus.control.v1.Function2\xf4\x05\n\x07\x43ontrol\x12V\n\x07Publish\x12\".isthmus.control.v1.PublishRequest\x1a#.isthmus.control.v1.PublishResponse\"\x00(\x01\x12]\n\nListModels\x12%.isthmus.control.v1.ListModelsRequest\x1a&.isthmus.control.v1.ListModelsResponse\"\x00\x12Z\n\tShowModel\x12$.isthmus.control.v1.ShowModelRequest\x1a%.isthmus.control.v1.ShowModelResponse\"\x00\x12T\n\x07GetLoad\x12\".isthmus.control.v1.GetLoadRequest\x1a#.isthmus.control.v1.GetLoadResponse\"\x00\x12Q\n\x06\x44\x65ploy\x12!.isthmus.control.v1.DeployRequest\x1a\".isthmus.control.v1.DeployResponse\"\x00\x12\x66\n\rListFunctions\x12(.isthmus.control.v1.ListFunctionsRequest\x1a).isthmus.control.v1.ListFunctionsResponse\"\x00\x12\x63\n\x0cShowFunction\x12\'.isthmus.control.v1.ShowFunctionRequest\x1a(.isthmus.control.v1.ShowFunctionResponse\"\x00\x12`\n\x0bSetFunction\x12&.isthmus.control.v1.SetFunctionRequest\x1a\'.isthmus.control.v1.SetFunctionResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,23 +54,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETLOADREQUEST']._serialized_start=859
   _globals['_GETLOADREQUEST']._serialized_end=907
   _globals['_GETLOADRESPONSE']._serialized_start=910
-  _globals['_GETLOADRESPONSE']._serialized_end=1049
-  _globals['_FUNCTION']._serialized_start=1051
-  _globals['_FUNCTION']._serialized_end=1171
-  _globals['_SETTING']._serialized_start=1173
-  _globals['_SETTING']._serialized_end=1228
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=1230
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=1252
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=1254
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=1326
-  _globals['_SHOWFUNCTIONREQUEST']._serialized_start=1328
-  _globals['_SHOWFUNCTIONREQUEST']._serialized_end=1363
-  _globals['_SHOWFUNCTIONRESPONSE']._serialized_start=1365
-  _globals['_SHOWFUNCTIONRESPONSE']._serialized_end=1435
-  _globals['_SETFUNCTIONREQUEST']._serialized_start=1437
-  _globals['_SETFUNCTIONREQUEST']._serialized_end=1521
-  _globals['_SETFUNCTIONRESPONSE']._serialized_start=1523
-  _globals['_SETFUNCTIONRESPONSE']._serialized_end=1592
-  _globals['_CONTROL']._serialized_start=1595
-  _globals['_CONTROL']._serialized_end=2268
+  _globals['_GETLOADRESPONSE']._serialized_end=1088
+  _globals['_CUT']._serialized_start=1090
+  _globals['_CUT']._serialized_end=1112
+  _globals['_DEPLOYREQUEST']._serialized_start=1114
+  _globals['_DEPLOYREQUEST']._serialized_end=1200
+  _globals['_DEPLOYRESPONSE']._serialized_start=1203
+  _globals['_DEPLOYRESPONSE']._serialized_end=1416
+  _globals['_DEPLOYRESPONSE_REFUSED']._serialized_start=1353
+  _globals['_DEPLOYRESPONSE_REFUSED']._serialized_end=1416
+  _globals['_FUNCTION']._serialized_start=1418
+  _globals['_FUNCTION']._serialized_end=1538
+  _globals['_SETTING']._serialized_start=1540
+  _globals['_SETTING']._serialized_end=1595
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=1597
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=1619
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=1621
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=1693
+  _globals['_SHOWFUNCTIONREQUEST']._serialized_start=1695
+  _globals['_SHOWFUNCTIONREQUEST']._serialized_end=1730
+  _globals['_SHOWFUNCTIONRESPONSE']._serialized_start=1732
+  _globals['_SHOWFUNCTIONRESPONSE']._serialized_end=1802
+  _globals['_SETFUNCTIONREQUEST']._serialized_start=1804
+  _globals['_SETFUNCTIONREQUEST']._serialized_end=1888
+  _globals['_SETFUNCTIONRESPONSE']._serialized_start=1890
+  _globals['_SETFUNCTIONRESPONSE']._serialized_end=1959
+  _globals['_CONTROL']._serialized_start=1962
+  _globals['_CONTROL']._serialized_end=2718
 # @@protoc_insertion_point(module_scope)

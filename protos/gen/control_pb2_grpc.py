@@ -54,6 +54,11 @@ class ControlStub:
                 request_serializer=protos_dot_gen_dot_control__pb2.GetLoadRequest.SerializeToString,
                 response_deserializer=protos_dot_gen_dot_control__pb2.GetLoadResponse.FromString,
                 _registered_method=True)
+        self.Deploy = channel.unary_unary(
+                '/isthmus.control.v1.Control/Deploy',
+                request_serializer=protos_dot_gen_dot_control__pb2.DeployRequest.SerializeToString,
+                response_deserializer=protos_dot_gen_dot_control__pb2.DeployResponse.FromString,
+                _registered_method=True)
         self.ListFunctions = channel.unary_unary(
                 '/isthmus.control.v1.Control/ListFunctions',
                 request_serializer=protos_dot_gen_dot_control__pb2.ListFunctionsRequest.SerializeToString,
@@ -102,6 +107,15 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Deploy(self, request, context):
+        """Names the cuts that a device may follow, so that each instance of the function loads all their
+        tails: at once where one runs, and after its first request where one is started. It starts none
+        itself. The gateway forgets it when it ends: a device says it again when it connects.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListFunctions(self, request, context):
         """What holds for each function, and whose each value is.
         """
@@ -144,6 +158,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.GetLoad,
                     request_deserializer=protos_dot_gen_dot_control__pb2.GetLoadRequest.FromString,
                     response_serializer=protos_dot_gen_dot_control__pb2.GetLoadResponse.SerializeToString,
+            ),
+            'Deploy': grpc.unary_unary_rpc_method_handler(
+                    servicer.Deploy,
+                    request_deserializer=protos_dot_gen_dot_control__pb2.DeployRequest.FromString,
+                    response_serializer=protos_dot_gen_dot_control__pb2.DeployResponse.SerializeToString,
             ),
             'ListFunctions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFunctions,
@@ -269,6 +288,33 @@ class Control:
             '/isthmus.control.v1.Control/GetLoad',
             protos_dot_gen_dot_control__pb2.GetLoadRequest.SerializeToString,
             protos_dot_gen_dot_control__pb2.GetLoadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Deploy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isthmus.control.v1.Control/Deploy',
+            protos_dot_gen_dot_control__pb2.DeployRequest.SerializeToString,
+            protos_dot_gen_dot_control__pb2.DeployResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,6 +27,7 @@ from protos import wire
 from protos.errors import WireError
 from protos.gen import open_inference_pb2 as pb
 from protos.invocation import Reply, Request, StreamError, Tensor
+from tests.cloud_fn.cuts import FakeCuts
 
 Unary: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
 Streaming: TypeAlias = "grpc.StreamStreamMultiCallable[bytes, bytes]"
@@ -39,6 +40,9 @@ class FakePool:
     """Echoes the request's first tensor, or raises what it was given."""
 
     failure: Exception | None = None
+
+    def __init__(self) -> None:
+        self.cuts = FakeCuts()
 
     def deploy(self, function: Function) -> None:
         """Nothing is kept ready here."""

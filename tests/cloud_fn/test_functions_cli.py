@@ -23,11 +23,15 @@ from cloud_fn.registry import Catalog, Manifest
 from cloud_fn.registry.function_store import FunctionStore
 from cloud_fn.service import Bounds, Service
 from protos.gen import control_pb2 as pb
+from tests.cloud_fn.cuts import FakeCuts
 
 KEY = "0123456789abcdef"
 
 
 class NoPool:
+    def __init__(self) -> None:
+        self.cuts = FakeCuts()
+
     def call(self, function: Function, body: bytes, *, deadline_s: float | None = None) -> Answer:
         raise AssertionError("no request is sent here")
 

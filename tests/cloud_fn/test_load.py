@@ -4,6 +4,7 @@
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from planner.loads import Load, read_load
 from protos import wire
 from protos.invocation import Reply, Request, Tensor
 from protos.timing import Timing
+from tests.cloud_fn.cuts import FakeCuts
 
 KEY = "0123456789abcdef"
 REQUEST = wire.encode_request(
@@ -36,6 +38,7 @@ class FakePool:
     """The first request waits 2 s for an instance and 0.5 s for its model, the others do not."""
 
     def __init__(self) -> None:
+        self.cuts = FakeCuts()
         self.called = 0
 
     def deploy(self, function: Function) -> None:
@@ -129,7 +132,21 @@ def test_the_service_keeps_the_load_of_each_function_by_itself(service: Service)
 
 def test_a_client_gets_what_the_service_says(service: Service, gateway: Address) -> None:
     service.infer(REQUEST)
+    service.deploy_cuts("mlp", "", [["hidden"]])
     assert get_load(gateway, "mlp", key=KEY) == service.load("mlp")
+    assert service.load("mlp").warm == (("hidden",),)
+
+
+def test_the_answer_to_a_plan_says_how_requests_waited_lately_and_others_do_not(
+    service: Service,
+) -> None:
+    assert b"isthmus_queue_ms" not in service.infer(REQUEST)
+    request = wire.encode_request(replace(wire.decode_request(REQUEST), cut="p"))
+    waits = wire.decode_reply(service.infer(request)).waits
+    assert waits is not None
+    load = service.load("mlp").load
+    assert (waits.requests, waits.cold_chance) == (2, 0.5)
+    assert (waits.queue_s, waits.cold_s) == pytest.approx((load.queue_s, load.cold_s))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from protos import wire
 from protos.errors import WireError
 from protos.invocation import Reply, Request, Tensor
 from protos.timing import Timing
+from tests.cloud_fn.cuts import FakeCuts
 
 NOW = threading.Event()
 NOW.set()
@@ -25,6 +26,7 @@ class FakePool:
     """Answers what it is told, and keeps what it was asked."""
 
     def __init__(self) -> None:
+        self.cuts = FakeCuts()
         self.asked: list[tuple[str, float | None]] = []
 
     def deploy(self, function: Function) -> None:
@@ -52,7 +54,7 @@ def a_request(model: str = "mlp", **fields: Any) -> bytes:
     return wire.encode_request(Request(model=model, inputs=(x,), **fields))
 
 
-def a_service(catalog: Catalog, **bounds: int) -> tuple[Service, FakePool]:
+def a_service(catalog: Catalog, **bounds: Any) -> tuple[Service, FakePool]:
     pool = FakePool()
     return Service(catalog, pool, Bounds(**bounds)), pool
 

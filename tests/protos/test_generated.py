@@ -98,6 +98,7 @@ def test_the_calls_of_both_services_are_these() -> None:
         "isthmus.control.v1.Control/ListModels": [False, False],
         "isthmus.control.v1.Control/ShowModel": [False, False],
         "isthmus.control.v1.Control/GetLoad": [False, False],
+        "isthmus.control.v1.Control/Deploy": [False, False],
         "isthmus.control.v1.Control/ListFunctions": [False, False],
         "isthmus.control.v1.Control/ShowFunction": [False, False],
         "isthmus.control.v1.Control/SetFunction": [False, False],

@@ -11,13 +11,14 @@ from protos import wire
 from protos.errors import WireError
 from protos.gen import open_inference_pb2 as pb
 from protos.tensors import Array
-from protos.wire import Reply, Request, Route, StreamError, Tensor, Timing
+from protos.wire import Reply, Request, Route, StreamError, Tensor, Timing, Waits
 
 TIMING = Timing(trigger_s=0.001, init_s=0.02, load_s=0.003, infer_s=0.0104, response_s=0.0005)
 
 
 TENSOR = Tensor.of("x", np.ones((1, 2), np.float32))
 REQUEST = Request(model="lenet", id="7", inputs=(TENSOR,))
+WAITS = ("isthmus_requests", "isthmus_queue_ms", "isthmus_cold_chance", "isthmus_cold_ms")
 REPLY = Reply(model="lenet", version="3", id="7", outputs=(TENSOR,))
 
 
@@ -346,6 +347,36 @@ def test_the_last_stamp_wins() -> None:
     once = wire.stamp_reply(wire.encode_reply(REPLY), Timing(), cold=True, instance="i-1")
     twice = wire.stamp_reply(memoryview(once), TIMING, cold=False, instance="i-2")
     assert wire.decode_reply(twice) == replace(REPLY, timing=TIMING, cold=False, instance="i-2")
+
+
+def test_a_stamp_may_say_how_requests_waited_lately() -> None:
+    waits = Waits(requests=3, queue_s=0.25, cold_chance=0.5, cold_s=2.0)
+    stamped = wire.stamp_reply(
+        wire.encode_reply(REPLY), TIMING, cold=False, instance="i-1", waits=waits
+    )
+    assert wire.decode_reply(stamped) == replace(REPLY, timing=TIMING, instance="i-1", waits=waits)
+    assert wire.decode_reply(wire.encode_reply(replace(REPLY, waits=waits))).waits == waits
+    sent = pb.ModelInferResponse.FromString(stamped).parameters
+    assert (sent["isthmus_queue_ms"].double_param, sent["isthmus_cold_ms"].double_param) == (
+        250.0,
+        2000.0,
+    )
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        {"isthmus_queue_ms": 1.0},
+        {"isthmus_requests": 1, "isthmus_queue_ms": 1.0, "isthmus_cold_chance": 0.5},
+        dict(zip(WAITS, (-1, 1.0, 0.5, 1.0), strict=True)),
+        dict(zip(WAITS, (1, -1.0, 0.5, 1.0), strict=True)),
+        dict(zip(WAITS, (1, 1.0, 1.5, 1.0), strict=True)),
+        dict(zip(WAITS, (1, 1.0, 0.5, float("nan")), strict=True)),
+    ],
+)
+def test_a_reply_with_broken_waits_is_refused(waits: dict[str, wire.Parameter]) -> None:
+    with pytest.raises(WireError, match=r"^the waits are .* send a count, ms, a share and ms$"):
+        wire.decode_reply(wire.encode_reply(replace(REPLY, parameters=waits)))
 
 
 def test_a_reply_with_a_broken_timing_is_refused() -> None:
