@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_fn import backtest_cli, config, functions_cli
+from cloud_fn import backtest_cli, config, functions_cli, stages_cli
 from cloud_fn.errors import NothingSeen, RegistryError, ServeError
 from protos.documents import as_builtin, encode_json, write_json
 
@@ -102,6 +102,7 @@ def _mount_functions(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     load.add_argument("--json", action="store_true", help="print one JSON document, the same")
     load.set_defaults(run=_load)
     functions_cli.mount(actions)
+    stages_cli.mount(actions)
     backtest_cli.mount(actions)
 
 

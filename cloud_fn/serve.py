@@ -21,8 +21,10 @@ from cloud_fn.functions.learning import Learning
 from cloud_fn.functions.limiting import Limiting
 from cloud_fn.functions.logbook import Logbook
 from cloud_fn.functions.specifications import Specifications
+from cloud_fn.functions.staged import Staged
 from cloud_fn.registry import Catalog
 from cloud_fn.registry.function_store import FunctionStore
+from cloud_fn.registry.stage_store import StageStore
 from cloud_fn.runtime_dir import RuntimeDir
 from cloud_fn.service import Bounds, Service
 from cloud_fn.signals import Signals
@@ -140,7 +142,13 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
         if config.handlers_dir is None
         else str(Path(config.handlers_dir).absolute()),
     )
-    service = Service(catalog, pool, bounds, specifications=specifications, asked=logbook.asked)
+    service = Service(
+        catalog,
+        Staged(pool, StageStore(catalog.root).get),
+        bounds,
+        specifications=specifications,
+        asked=logbook.asked,
+    )
     pool.start()
     learning.start()
     service.deploy()

@@ -71,6 +71,13 @@ class Pool:
         with slot.changed:
             self._scale(slot)
 
+    def expect(self, function: Function) -> None:
+        """A request for *function* is about to come: have an instance started if there is none."""
+        slot = self.slot(function)
+        with slot.changed:
+            if not slot.lives and not slot.starting and not self._closing.is_set():
+                self._begin(slot)
+
     def running(self) -> tuple[Running, ...]:
         """The instances that take requests now."""
         return tuple(live.running for slot in self.slots() for live in tuple(slot.lives))
