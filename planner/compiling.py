@@ -18,9 +18,6 @@ from protos.documents import write_json
 
 GRAPH_FILE, READY_FILE = "optimised.onnx", "ready.json"
 
-PAYS_FROM = 1.05
-"""How much faster prepacked weights must be to be worth a copy of them in each process."""
-
 _LEAST_RUNS, _MOST_RUNS = 3, 60
 _RACE_S = 2.0
 
@@ -40,10 +37,6 @@ class Race:
 
     mapped_s: float
     prepacked_s: float
-
-    @property
-    def pays(self) -> bool:
-        return self.mapped_s >= PAYS_FROM * self.prepacked_s
 
 
 def compile_ready(network: Model, folder: Path) -> Compiled:

@@ -42,7 +42,7 @@ class Memo:
     """Digests below *folder*. Whatever cannot be read or written is as if never remembered."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def recall(self, files: Sequence[Path]) -> str | None:
         """The digest that was remembered for *files*, None where there is none or one changed."""
@@ -58,14 +58,27 @@ class Memo:
             stamps = _stamps(files)
             newest_ns = max(stamp.changed_ns for stamp in stamps)
             if settled or newest_ns < time.time_ns() - _SETTLED_NS:
-                self._folder.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(parents=True, exist_ok=True)
                 known = Remembered(schema="isthmus.digest/1", files=stamps, digest=digest)
                 write_json(self._path(files), known)
+
+    def holds(self, path: Path, digest: str, size_bytes: int) -> bool:
+        """Whether the file *path* has this size and, by memory or by being read, this SHA-256."""
+        try:
+            if path.stat().st_size != size_bytes:
+                return False
+            found = self.recall([path])
+            if found is None:
+                found = sha256_of(path).hex()
+                self.remember([path], found, settled=True)
+        except (OSError, EOFError):
+            return False
+        return found == digest
 
     def forget_missing(self) -> None:
         """Remove the digests of files that are gone."""
         with suppress(OSError):
-            for path in self._folder.glob("*.json"):
+            for path in self.folder.glob("*.json"):
                 try:
                     known = read_json(path, Remembered, what="digest")
                     gone = not all(Path(stamp.path).exists() for stamp in known.files)
@@ -76,7 +89,7 @@ class Memo:
 
     def _path(self, files: Sequence[Path]) -> Path:
         names = "\n".join(str(path.absolute()) for path in files)
-        return self._folder / f"{hashlib.sha256(names.encode()).hexdigest()[:32]}.json"
+        return self.folder / f"{hashlib.sha256(names.encode()).hexdigest()[:32]}.json"
 
 
 def sha256_of(path: Path, offset: int = 0, length: int | None = None) -> bytes:

@@ -1,6 +1,8 @@
 """Running a piece: steps, then ONNX Runtime, then steps."""
 
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
@@ -10,6 +12,14 @@ from planner.graph import UNKNOWN, TensorInfo
 from planner.steps import Run
 from protos.errors import WireError
 from protos.tensors import datatype_of
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A session, and how many runs of it there are now."""
+
+    session: ort.InferenceSession
+    running: int = 0
 
 
 class Piece:
@@ -32,14 +42,15 @@ class Piece:
         self.outputs = tuple(outputs)
         self._before = tuple(before)
         self._after = tuple(after)
-        self._session = session
+        self._changed = threading.Condition()
+        self._held = None if session is None else _Held(session)
         self._takes = [value.name for value in session.get_inputs()] if session else []
         self._makes = [value.name for value in session.get_outputs()] if session else []
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing runs: every output is an input handed through."""
-        return self._session is None and not self._before and not self._after
+        return self._held is None and not self._before and not self._after
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run once.
@@ -57,17 +68,40 @@ class Piece:
         values = self._checked(inputs)
         for step in self._before:
             values |= step(values)
-        if self._session is not None:
-            feeds = {name: values[name] for name in self._takes}
-            try:
-                made = self._session.run(self._makes, feeds)
-            except Exception as error:  # ONNX Runtime's own classes share no base but Exception
-                reason = " ".join(str(error).split())[:300]
-                raise InputError(f"the model cannot run on this input: {reason}") from error
-            values |= dict(zip(self._makes, made, strict=True))
+        if self._held is not None:
+            values |= self._run(values)
         for step in self._after:
             values |= step(values)
         return {name: values[name] for name in self.outputs}
+
+    def swap(self, session: ort.InferenceSession) -> None:
+        """Have *session*, which takes and makes the same, run what comes from now on.
+
+        Returns once the one before has ended what it ran, and is gone.
+        """
+        with self._changed:
+            assert self._held is not None
+            before, self._held = self._held, _Held(session)
+            self._changed.notify_all()
+            while before.running:  # no limit: whoever runs a piece has one
+                self._changed.wait()
+
+    def _run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        feeds = {name: values[name] for name in self._takes}
+        with self._changed:
+            held = self._held
+            assert held is not None
+            held.running += 1
+        try:
+            made = held.session.run(self._makes, feeds)
+        except Exception as error:  # ONNX Runtime's own classes share no base but Exception
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"the model cannot run on this input: {reason}") from error
+        finally:
+            with self._changed:
+                held.running -= 1
+                self._changed.notify_all()
+        return dict(zip(self._makes, made, strict=True))
 
     def _checked(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if unknown := sorted(set(inputs) - set(self.inputs)):

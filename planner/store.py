@@ -2,7 +2,7 @@
 
 Several processes may use it at once. An entry appears whole or not at all, is checked against its
 own digests before each use, and is rebuilt where it does not match. The folder's size is bounded:
-the entries unused for longest go first, but none that a process still holds.
+by default the entries unused for longest go first, but none that a process still holds.
 """
 
 import fcntl
@@ -12,11 +12,11 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -72,6 +72,43 @@ class Kept:
     lease: object
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An entry as it lies there: ``used_s`` is when it was last used, in seconds of the epoch."""
+
+    folder: Path
+    size_bytes: int
+    used_s: float
+
+
+class Keeping(Protocol):
+    """Who goes first when there is no room."""
+
+    def used(self, entry: Entry, made_s: float | None) -> None:
+        """*entry* is used once more, or for the first time after *made_s* seconds of making it."""
+
+    def order(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """All of *entries*, the first to go first."""
+
+    def gone(self, entry: Entry) -> None:
+        """*entry* went to make room."""
+
+
+class LeastRecent:
+    """What was unused for longest goes first."""
+
+    def used(self, entry: Entry, made_s: float | None) -> None:
+        del made_s
+        with suppress(OSError):
+            os.utime(entry.folder)
+
+    def order(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        return sorted(entries, key=lambda entry: entry.used_s)
+
+    def gone(self, entry: Entry) -> None:
+        """Nothing is kept of it."""
+
+
 def default_folder() -> Path:
     """Where normal forms are kept unless something else is said."""
     return Path.home() / ".cache" / "isthmus" / "normal"
@@ -80,9 +117,12 @@ def default_folder() -> Path:
 class Store:
     """Entries below *root*; nothing is created before something is put into it."""
 
-    def __init__(self, root: Path, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, root: Path, *, most_bytes: int = MOST_BYTES, keeping: Keeping | None = None
+    ) -> None:
         self._root = root
         self._most_bytes = most_bytes
+        self._keeping = LeastRecent() if keeping is None else keeping
         self.memo = Memo(root / "digests")
 
     def get(self, key: str, make: Make) -> Kept:
@@ -94,30 +134,61 @@ class Store:
         self._root.mkdir(parents=True, exist_ok=True)
         lease = Lease(self._root / f"{key}.lease")
         folder = self._root / key
+        made_s = None
         if not self._is_whole(folder):
             with self._building(key):
                 if not self._is_whole(folder):
+                    began_s = time.monotonic()
                     self._build(folder, make)
+                    made_s = time.monotonic() - began_s
             self._trim(keep=key)
-        with suppress(OSError):
-            os.utime(folder)
+        self._use(folder, made_s)
         return Kept(folder=folder, lease=lease)
+
+    def find(self, key: str) -> Kept | None:
+        """The entry *key* if it is there and whole; makes and writes nothing but what marks it.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        folder = self._root / key
+        if not (folder / _INDEX).is_file():
+            return None
+        lease = Lease(self._root / f"{key}.lease")
+        if not self._is_whole(folder):
+            return None
+        self._use(folder, None)
+        return Kept(folder=folder, lease=lease)
+
+    def entries(self) -> Sequence[Entry]:
+        """All that there is."""
+        try:
+            folders = list(self._root.iterdir())
+        except FileNotFoundError:
+            return ()
+        return tuple(entry for path in folders if (entry := _entry(path)) is not None)
+
+    def remove(self, entry: Entry) -> bool:
+        """Remove *entry* unless a process holds it.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        return self._remove_unless_held(entry.folder)
+
+    def _use(self, folder: Path, made_s: float | None) -> None:
+        if (entry := _entry(folder)) is not None:
+            self._keeping.used(entry, made_s)
 
     def _is_whole(self, folder: Path) -> bool:
         try:
             index = read_json(folder / _INDEX, Index, what="entry")
-            return all(self._matches(folder / file.name, file) for file in index.files)
-        except (DocumentError, OSError):
+        except DocumentError:
             return False
-
-    def _matches(self, path: Path, file: StoredFile) -> bool:
-        if path.stat().st_size != file.size_bytes:
-            return False
-        found = self.memo.recall([path])
-        if found is None:
-            found = sha256_of(path).hex()
-            self.memo.remember([path], found, settled=True)
-        return found == file.sha256
+        return all(
+            self.memo.holds(folder / file.name, file.sha256, file.size_bytes)
+            for file in index.files
+        )
 
     def _build(self, folder: Path, make: Make) -> None:
         draft = Path(tempfile.mkdtemp(prefix=".building-", dir=self._root))
@@ -156,22 +227,20 @@ class Store:
             yield
 
     def _trim(self, keep: str) -> None:
-        """Remove what was unused for longest until the rest fits, and what builders left behind."""
-        entries: list[tuple[float, int, Path]] = []
+        """Remove entries until the rest fits, and what builders left behind."""
         for path in self._root.iterdir():
             with suppress(OSError):
-                used_s = path.stat().st_mtime
-                if path.name.startswith(".") and time.time() - used_s > ABANDONED_S:
+                abandoned = time.time() - path.stat().st_mtime > ABANDONED_S
+                if path.name.startswith(".") and abandoned:
                     shutil.rmtree(path, ignore_errors=True)
-                elif (path / _INDEX).is_file():
-                    size = sum(file.stat().st_size for file in path.iterdir())
-                    entries.append((used_s, size, path))
-        total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
+        entries = self.entries()
+        total = sum(entry.size_bytes for entry in entries)
+        for entry in self._keeping.order(entries):
             if total <= self._most_bytes:
                 break
-            if path.name != keep and self._remove_unless_held(path):
-                total -= size
+            if entry.folder.name != keep and self._remove_unless_held(entry.folder):
+                self._keeping.gone(entry)
+                total -= entry.size_bytes
         self.memo.forget_missing()
 
     def _remove_unless_held(self, folder: Path) -> bool:
@@ -192,6 +261,18 @@ class Store:
             aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=self._root))
             folder.rename(aside / folder.name)
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _entry(folder: Path) -> Entry | None:
+    """What lies in *folder*, None where that is no entry, or not any more."""
+    try:
+        if not (folder / _INDEX).is_file():
+            return None
+        size_bytes = sum(file.stat().st_size for file in folder.iterdir())
+        used_s = folder.stat().st_mtime
+    except OSError:
+        return None
+    return Entry(folder=folder, size_bytes=size_bytes, used_s=used_s)
 
 
 def key_of(*parts: bytes) -> str:

@@ -10,10 +10,8 @@ import platform
 from pathlib import Path
 
 import msgspec
-import onnxruntime as ort
 
-from planner.machine import CPUINFO
-
+_CPUINFO = Path("/proc/cpuinfo")
 _MATTER = frozenset(
     {"sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_vnni_int8"}
     | {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"}
@@ -38,8 +36,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @functools.cache
-def this_target(cpuinfo: Path = CPUINFO) -> Target:
+def this_target(cpuinfo: Path = _CPUINFO) -> Target:
     """The kind of this machine, which stays the same while a process runs."""
+    import onnxruntime as ort  # who only reads targets does without it
+
     return Target(
         architecture=platform.machine(),
         features=tuple(sorted(_flags(cpuinfo) & _MATTER)),

@@ -1,19 +1,19 @@
 """What happens inside an instance: decode, run a piece, encode. No sockets, no Ray."""
 
-import dataclasses
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from cloud_fn.errors import FunctionFailed, InvalidRequest
+from cloud_fn.functions.loading import Loaded, Loader
+from cloud_fn.functions.prepacking import Prepacking
 from cloud_fn.functions.spec import Function
 from planner.errors import CutError, InputError, PlannerError
-from planner.model import Model, read
-from planner.pieces import Piece
 from protos import wire
 from protos.errors import WireError
 from protos.invocation import Reply, Request, Tensor, arrays
@@ -44,8 +44,9 @@ class Instance:
 
     def __init__(self, function: Function) -> None:
         self.function = function
-        self._model: Model | None = None
-        self._pieces: OrderedDict[tuple[object, ...], Piece] = OrderedDict()
+        self._loader = Loader(function)
+        self._prepacking = Prepacking()
+        self._pieces: OrderedDict[tuple[object, ...], Loaded] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
 
@@ -57,19 +58,41 @@ class Instance:
             FunctionFailed: the model cannot be loaded.
         """
         began = time.perf_counter()
-        try:
+        with self._told():
             request = wire.decode_request(data)
             asked = time.perf_counter()
-            piece, load_s = self._piece(request)
+            found, load_s = self._piece(
+                {tensor.name for tensor in request.inputs},
+                request.outputs,
+                is_cut=request.cut is not None,
+            )
             loaded = time.perf_counter()
-            made = piece.run(arrays(request.inputs))
+            made = found.piece.run(arrays(request.inputs))
             body = wire.encode_reply(self._reply(request, made))
+        ended = time.perf_counter()
+        if found.copying is not None:
+            self._prepacking.answered(found.piece, found.copying)
+        return Executed(body=body, load_s=load_s, infer_s=(asked - began) + (ended - loaded))
+
+    def warm(self, tensors: Sequence[str]) -> float:
+        """Have the tail after the cut of these boundary tensors ready; gives the seconds it took.
+
+        Raises:
+            InvalidRequest: they do not part the function's model in two.
+            FunctionFailed: the model cannot be loaded.
+        """
+        with self._told():
+            return self._piece(set(tensors), (), is_cut=True)[1]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say what is wrong in the words of whoever called."""
+        try:
+            yield
         except (WireError, InputError, CutError) as error:
             raise InvalidRequest(str(error)) from error
         except PlannerError as error:
             raise FunctionFailed(f"{self.function.key} cannot be loaded: {error}") from error
-        ended = time.perf_counter()
-        return Executed(body=body, load_s=load_s, infer_s=(asked - began) + (ended - loaded))
 
     def _reply(self, request: Request, made: dict[str, np.ndarray]) -> Reply:
         return Reply(
@@ -79,40 +102,27 @@ class Instance:
             outputs=tuple(Tensor.of(name, np.asarray(value)) for name, value in made.items()),
         )
 
-    def _piece(self, request: Request) -> tuple[Piece, float]:
-        """The piece between the request's inputs and outputs, and the seconds spent waiting."""
-        names = tuple(sorted({tensor.name for tensor in request.inputs}))
-        key = (names, request.outputs, request.cut is not None)
-        if (piece := self._loaded(key)) is not None:
-            return piece, 0.0
+    def _piece(
+        self, inputs: set[str], outputs: tuple[str, ...], *, is_cut: bool
+    ) -> tuple[Loaded, float]:
+        """The piece between inputs and outputs, and the seconds spent waiting for it."""
+        names = tuple(sorted(inputs))
+        key = (names, outputs, is_cut)
+        if (found := self._loaded(key)) is not None:
+            return found, 0.0
         began = time.perf_counter()
         with self._loading:
-            piece = self._loaded(key)
-            if piece is None:
-                piece = self._load(names, request)
+            found = self._loaded(key)
+            if found is None:
+                found = self._loader.load(names, outputs, is_cut=is_cut)
                 with self._lock:
-                    self._pieces[key] = piece
+                    self._pieces[key] = found
                     while len(self._pieces) > MAX_PIECES:
                         self._pieces.popitem(last=False)
-        return piece, time.perf_counter() - began
+        return found, time.perf_counter() - began
 
-    def _loaded(self, key: tuple[object, ...]) -> Piece | None:
+    def _loaded(self, key: tuple[object, ...]) -> Loaded | None:
         with self._lock:
             if key in self._pieces:
                 self._pieces.move_to_end(key)
             return self._pieces.get(key)
-
-    def _load(self, names: tuple[str, ...], request: Request) -> Piece:
-        model = self._read()
-        threads = self.function.threads
-        if request.cut is not None and not request.outputs:
-            return model.tail(names, threads=threads)  # a plan wants the answer
-        return model.piece(names, request.outputs or None, threads=threads)
-
-    def _read(self) -> Model:
-        if self._model is None:
-            function = self.function
-            steps = None if function.steps_path is None else Path(function.steps_path)
-            model = read(Path(function.model_path), steps=steps, dims=function.dims)
-            self._model = dataclasses.replace(model, name=function.key)
-        return self._model

@@ -1,18 +1,46 @@
 """A function: a published version, with what an instance of it needs to know."""
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from cloud_fn.functions.settings import Batching, Resolved
+from cloud_fn.errors import RegistryError
+from cloud_fn.functions.node_cache import NodeCache
+from cloud_fn.functions.settings import Batching, Provider, Resolved
 from cloud_fn.registry import Catalog, Manifest
+from cloud_fn.registry.manifest import StoredFile
+
+log = logging.getLogger(__name__)
+
+
+class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A version made ready for the kind of machine *target*; see :mod:`planner.ready`.
+
+    Its files lie in ``folder`` under their digests, and ``memo`` is where it is remembered which
+    files hold what.
+    """
+
+    target: str
+    folder: str
+    memo: str
+    graph: StoredFile
+    document: StoredFile
+    weights: StoredFile | None = None
+    prepacking_pays: bool = False
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        return (self.graph, self.document, *((self.weights,) if self.weights else ()))
 
 
 class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One version of a model under a function's name, as an instance loads it.
 
-    ``before`` and ``after`` are handlers, which may come from ``handlers_dir``.
+    ``before`` and ``after`` are handlers, which may come from ``handlers_dir``. ``ready`` is what
+    the registry has for kinds of machines, and ``cache_path`` the folder in which an instance keeps
+    what it has made of the version itself. ``gpu_memory_bytes`` is what it may take of a GPU's.
     """
 
     model: str
@@ -22,11 +50,14 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dims: dict[str, int] = {}
     threads: int = 1
     name: str = ""
-    providers: tuple[str, ...] = ("cpu",)
+    providers: tuple[Provider, ...] = ("cpu",)
     batching: Literal["off", "auto"] | Batching = "auto"
     before: str | None = None
     after: str | None = None
     handlers_dir: str | None = None
+    ready: tuple[ReadyFiles, ...] = ()
+    cache_path: str | None = None
+    gpu_memory_bytes: int | None = None
 
     @property
     def key(self) -> str:
@@ -43,6 +74,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         name: str = "",
         settings: Resolved | None = None,
         handlers_dir: str | None = None,
+        cache: NodeCache | None = None,
     ) -> "Function":
         """The function that *manifest* describes, with its files where they lie.
 
@@ -52,6 +84,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             name: what the function is called, by default as the model.
             settings: what holds for it; by default what does where nothing is said.
             handlers_dir: where its handlers may come from, beside what is installed.
+            cache: what this node has made of versions, by default beside the registry's files.
 
         Raises:
             RegistryError: one of its files is gone.
@@ -59,6 +92,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         content = manifest.content
         paths: dict[str, Path] = {file.digest: catalog.blobs.path(file) for file in content.files}
         steps = content.steps
+        folder = (cache or NodeCache(catalog.root / "cache")).folder(manifest)
         return cls(
             model=manifest.name,
             version=manifest.version,
@@ -68,7 +102,36 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             name=name,
             **({} if settings is None else _settled(settings)),
             handlers_dir=handlers_dir,
+            ready=_ready(manifest, catalog),
+            cache_path=None if folder is None else str(folder.absolute()),
         )
+
+
+def _ready(manifest: Manifest, catalog: Catalog) -> tuple[ReadyFiles, ...]:
+    """What the registry has made of a version; what is damaged is as if it were not there."""
+    found = []
+    name = f"{manifest.name}:{manifest.version}"
+    try:
+        variants = catalog.variants(manifest)
+    except RegistryError as error:
+        log.warning("no variants: version=%s error=%s", name, error)
+        return ()
+    for variant in variants:
+        if not all(map(catalog.blobs.is_intact, variant.files)):
+            log.warning("variant damaged: version=%s target=%s", name, variant.target.id)
+            continue
+        found.append(
+            ReadyFiles(
+                target=variant.target.id,
+                folder=str(catalog.blobs.folder.absolute()),
+                memo=str(catalog.blobs.memo.folder.absolute()),
+                graph=variant.graph,
+                document=variant.document,
+                weights=variant.weights,
+                prepacking_pays=variant.prepacking_pays,
+            )
+        )
+    return tuple(found)
 
 
 def _settled(settings: Resolved) -> dict[str, Any]:

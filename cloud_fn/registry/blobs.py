@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cloud_fn.errors import RegistryError
 from cloud_fn.registry.manifest import StoredFile
+from planner.memo import Memo
 
 _CHUNK_BYTES = 1 << 20
 _ABANDONED_S = 86_400.0
@@ -22,6 +23,7 @@ class Blobs:
     def __init__(self, root: Path) -> None:
         self._files = root / "blobs" / "sha256"
         self._staging = root / "staging"
+        self.memo = Memo(root / "digests")
 
     def path(self, file: StoredFile) -> Path:
         """Where *file* lies.
@@ -43,6 +45,18 @@ class Blobs:
             )
         return path
 
+    def is_intact(self, file: StoredFile) -> bool:
+        """Whether *file* is there and holds what it held when it was stored.
+
+        It is read only where it has changed since that was last seen.
+        """
+        return self.memo.holds(self._files / file.digest, file.digest, file.size_bytes)
+
+    @property
+    def folder(self) -> Path:
+        """Where all files lie."""
+        return self._files
+
     @contextmanager
     def stage(self) -> Iterator[Path]:
         """Lend a directory on the store's own file system, gone afterwards with all it holds."""
@@ -55,16 +69,21 @@ class Blobs:
             shutil.rmtree(path, ignore_errors=True)
 
     def put(self, staged: Path, name: str) -> StoredFile:
-        """Move *staged*, a file below a :meth:`stage`, into the store."""
+        """Move *staged*, a file below a :meth:`stage`, into the store.
+
+        What is there already stays as it is, unless it is damaged.
+        """
         digest, size = fingerprint(staged)
         self._files.mkdir(parents=True, exist_ok=True)
         target = self._files / digest
-        if not target.exists():
+        stored = StoredFile(name=name, digest=digest, size_bytes=size)
+        if not self.is_intact(stored):
             staged.chmod(0o444)
             _flush(staged)
             staged.replace(target)
             _flush(self._files)
-        return StoredFile(name=name, digest=digest, size_bytes=size)
+            self.memo.remember([target], digest, settled=True)
+        return stored
 
     def _clear_abandoned(self) -> None:
         """Remove what pushes left that were killed; none takes a day."""

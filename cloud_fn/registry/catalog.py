@@ -2,12 +2,13 @@
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from cloud_fn.errors import RegistryError, UnknownModel
 from cloud_fn.registry.blobs import Blobs, create_whole
 from cloud_fn.registry.manifest import Manifest, assign, check_name, is_name, parse_version
+from cloud_fn.registry.variants import Variant, add_variant, making, read_variants
 from protos.documents import DocumentError, encode_json, read_json
 
 
@@ -87,6 +88,18 @@ class Catalog:
                     return assigned, False
                 if create_whole(folder / f"{assigned.version}.json", encode_json(assigned)):
                     return assigned, True
+
+    def variants(self, manifest: Manifest) -> tuple[Variant, ...]:
+        """What was made of a version for kinds of machines; see :mod:`.variants`."""
+        return read_variants(self._models, manifest)
+
+    def add_variant(self, manifest: Manifest, variant: Variant) -> None:
+        """Add one; see :func:`.variants.add_variant`."""
+        add_variant(self._models, manifest, variant)
+
+    def making(self, manifest: Manifest) -> AbstractContextManager[None]:
+        """One process at a time makes variants of a version; see :func:`.variants.making`."""
+        return making(self._models, manifest)
 
     def _manifest(self, name: str, number: int) -> Manifest:
         found = self._read.get((name, number))

@@ -55,6 +55,10 @@ class Content(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def files(self) -> tuple[StoredFile, ...]:
         return (self.model, *self.data, *((self.steps,) if self.steps else ()), *self.beside)
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a version takes and gives: the network's tensors, and those around its steps."""
@@ -82,7 +86,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def size_bytes(self) -> int:
-        return sum(file.size_bytes for file in self.content.files)
+        return self.content.size_bytes
 
 
 def assign(existing: Sequence[Manifest], draft: Manifest) -> Manifest:

@@ -18,7 +18,8 @@ from cloud_fn.functions import Function
 from cloud_fn.functions import instance as instance_module
 from cloud_fn.functions.instance import Executed, Instance
 from cloud_fn.functions.listener import respond
-from planner.model import Model, read
+from cloud_fn.functions.loading import Loaded, Loader
+from planner.model import read
 from protos import codecs, wire
 from protos.invocation import Reply, Request, Tensor
 from protos.slices import Slice, axis_of, cut
@@ -59,7 +60,7 @@ def test_the_networks_inputs_give_the_networks_outputs(
 ) -> None:
     reply = ask(Instance(functions["mlp"]), "mlp", {"x": X}, id="7")
     assert (reply.model, reply.version, reply.id) == ("mlp", "1", "7")
-    assert arrays(reply) == {"y": expected["y"]}
+    np.testing.assert_allclose(arrays(reply)["y"], expected["y"], rtol=1e-6)
 
 
 def test_boundary_tensors_give_the_rest(
@@ -147,13 +148,14 @@ def test_a_plan_that_cuts_before_the_network_gets_the_answer_and_a_foreign_clien
 def test_a_piece_is_loaded_once_however_many_ask_at_the_same_time(
     functions: dict[str, Function], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads = []
+    loads = []
+    load = Loader.load
 
-    def counted(*args: Any, **names: Any) -> Model:
-        reads.append(args)
-        return read(*args, **names)
+    def counted(loader: Loader, *args: Any, **names: Any) -> Loaded:
+        loads.append(args)
+        return load(loader, *args, **names)
 
-    monkeypatch.setattr(instance_module, "read", counted)
+    monkeypatch.setattr(Loader, "load", counted)
     instance, together = Instance(functions["mlp"]), threading.Barrier(8)
     request = wire.encode_request(Request(model="mlp", inputs=(Tensor.of("x", X),)))
 
@@ -163,10 +165,24 @@ def test_a_piece_is_loaded_once_however_many_ask_at_the_same_time(
 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(execute, range(8)))
-    assert len(reads) == 1
+    assert len(loads) == 1
     assert len({answer.body for answer in answers}) == 1
     assert max(answer.load_s for answer in answers) > 0
     assert instance.execute(request).load_s == 0.0
+
+
+def test_a_tail_that_was_warmed_is_not_loaded_again(functions: dict[str, Function]) -> None:
+    instance = Instance(functions["mlp"])
+    assert instance.warm(["hidden"]) > 0.0
+    assert instance.warm(["hidden"]) == 0.0
+    hidden = Tensor.of("hidden", np.ones((1, 8), np.float32))
+    request = wire.encode_request(Request(model="mlp", inputs=(hidden,), cut="plan-1"))
+    assert instance.execute(request).load_s == 0.0
+
+
+def test_a_cut_that_parts_nothing_cannot_be_warmed(functions: dict[str, Function]) -> None:
+    with pytest.raises(InvalidRequest, match="mlp:1 has no tensor 'q'"):
+        Instance(functions["mlp"]).warm(["q"])
 
 
 def test_only_so_many_pieces_are_kept(
@@ -215,7 +231,7 @@ def test_garbage_is_an_answer_and_the_instance_goes_on(functions: dict[str, Func
 
 
 def test_a_model_that_is_gone_is_the_functions_fault(functions: dict[str, Function]) -> None:
-    gone = msgspec.structs.replace(functions["mlp"], model_path="/nowhere/model")
+    gone = msgspec.structs.replace(functions["mlp"], model_path="/nowhere/model", ready=())
     with pytest.raises(FunctionFailed, match="mlp:1 cannot be loaded: model /nowhere/model"):
         ask(Instance(gone), "mlp", {"x": X})
 

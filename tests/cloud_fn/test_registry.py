@@ -64,6 +64,8 @@ def test_files_are_stored_once_under_their_digest_and_cannot_be_written(
     catalog: Catalog, published: dict[str, Manifest]
 ) -> None:
     stored = {file.digest for each in published.values() for file in each.content.files}
+    made = [variant for each in published.values() for variant in catalog.variants(each)]
+    stored |= {file.digest for variant in made for file in variant.files}
     blobs = catalog.root / "blobs" / "sha256"
     assert {path.name for path in blobs.iterdir()} == stored
     assert {path.stat().st_mode & 0o777 for path in blobs.iterdir()} == {0o444}
