@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cloud_fn import backtest_cli, config, functions_cli, stages_cli
 from cloud_fn.errors import NothingSeen, RegistryError, ServeError
 from protos.documents import as_builtin, encode_json, write_json
 
 if TYPE_CHECKING:
     from cloud_fn.registry import Catalog, Manifest
+    from cloud_fn.registry.variants import Variant
 
 _FLAGS = {
     "listen": "listen",
@@ -54,7 +57,9 @@ def _mount_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _mount_registry(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     registry = commands.add_parser("registry", help="publish models, and see what is published")
     actions = registry.add_subparsers(required=True, metavar="ACTION")
-    push = actions.add_parser("push", help="publish an ONNX model as its next version")
+    push = actions.add_parser(
+        "push", help="publish an ONNX model as its next version, ready for this kind of machine"
+    )
     push.add_argument("model", type=Path, metavar="MODEL.onnx")
     push.add_argument("--name", help="what it is called (its file's name)")
     push.add_argument("--steps", type=Path, metavar="STEPS.json", help="the steps around it")
@@ -68,7 +73,9 @@ def _mount_registry(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     push.set_defaults(run=_push)
     listing = actions.add_parser("list", help="the models and their versions")
     listing.set_defaults(run=_list)
-    show = actions.add_parser("show", help="one version: its files and its tensors")
+    show = actions.add_parser(
+        "show", help="one version: its files, its tensors, the machines that it is ready for"
+    )
     show.add_argument("model", metavar="NAME[:VERSION]")
     show.set_defaults(run=_show)
     for action in (push, listing, show):
@@ -116,15 +123,17 @@ def _serve(args: argparse.Namespace) -> int:
 def _push(args: argparse.Namespace) -> int:
     from cloud_fn.registry.push import push
 
+    catalog = _catalog(args)
     manifest, new = push(
-        _catalog(args),
+        catalog,
         args.model,
         name=args.name,
         steps=args.steps,
         dims=dict(map(_dimension, args.dim)),
+        say=lambda line: print(line, file=sys.stderr),
     )
     if args.json:
-        _print_json({"new": new, "manifest": as_builtin(manifest)})
+        _print_json({"new": new, "manifest": as_builtin(manifest)} | _variants(catalog, manifest))
     else:
         what = "published" if new else "is there already, with the same content"
         print(f"{manifest.name}:{manifest.version} {what}")
@@ -153,12 +162,46 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     name, _, version = args.model.partition(":")
-    manifest = _catalog(args).manifest(name, version)
+    catalog = _catalog(args)
+    manifest = catalog.manifest(name, version)
     if args.json:
-        _print_json(as_builtin(manifest))
+        _print_json({**_fields(manifest), **_variants(catalog, manifest)})
     else:
-        print("\n".join(_described(manifest)))
+        ready = map(_made_ready, catalog.variants(manifest))
+        print("\n".join((*_described(manifest), *ready)))
     return 0
+
+
+def _fields(document: "Manifest | Variant") -> dict[str, object]:
+    return msgspec.convert(as_builtin(document), dict[str, object])
+
+
+def _variants(catalog: "Catalog", manifest: "Manifest") -> dict[str, object]:
+    return {
+        "variants": [
+            {
+                "id": each.target.id,
+                **_fields(each),
+                "size_bytes": each.size_bytes,
+                "prepacking_pays": each.prepacking_pays,
+            }
+            for each in catalog.variants(manifest)
+        ]
+    }
+
+
+def _made_ready(variant: "Variant") -> str:
+    target = variant.target
+    if variant.mapped_s is None or variant.prepacked_s is None:
+        copied = "prepacking not measured"
+    else:
+        what = "copied where used much" if variant.prepacking_pays else "stays mapped"
+        copied = f"prepacked {variant.mapped_s / variant.prepacked_s:.2f}x as fast: {what}"
+    return (
+        f"ready    {target.id}  onnxruntime {target.onnxruntime}  {variant.size_bytes / 1e6:.1f} MB"
+        f"  opens in {variant.open_s * 1e3:.1f} ms, {variant.read_s * 1e3:.0f} ms as it was"
+        f"  {copied}  measured {variant.measured}"
+    )
 
 
 def _load(args: argparse.Namespace) -> int:

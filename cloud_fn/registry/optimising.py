@@ -46,7 +46,7 @@ def optimise(
     target = this_target()
     try:
         with catalog.making(manifest):
-            for variant in catalog.variants(manifest):
+            for variant in _known(catalog, manifest):
                 if variant.target == target and all(map(catalog.blobs.is_intact, variant.files)):
                     return variant, False
             size_mb = manifest.content.size_bytes / 1e6
@@ -60,6 +60,13 @@ def optimise(
             f"registry {catalog.root} cannot be written: {error.strerror or error}"
         ) from error
     return made, True
+
+
+def _known(catalog: Catalog, manifest: Manifest) -> tuple[Variant, ...]:
+    try:
+        return catalog.variants(manifest)
+    except RegistryError:  # the list is damaged, and so written anew
+        return ()
 
 
 def _read(catalog: Catalog, manifest: Manifest) -> tuple[Model, float]:

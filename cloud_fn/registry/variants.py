@@ -80,7 +80,7 @@ def read_variants(models: Path, manifest: Manifest) -> tuple[Variant, ...]:
     try:
         found = read_json(path, Variants, what="variants")
     except DocumentError as error:
-        raise RegistryError(f"{error}; remove it and push the model again") from error
+        raise RegistryError(f"{error}; push the model again") from error
     return found.variants if found.digest == manifest.digest else ()
 
 
