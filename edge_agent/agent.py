@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from edge_agent import core, desired
+from edge_agent.deployment import deployments
 from edge_agent.desired import LastGood
 from edge_agent.desk import Desk, Rules
 from edge_agent.errors import PublishRefused
@@ -307,7 +308,12 @@ class Agent:
         if self._parts.cloud is None:
             return None
         address, key = self._parts.cloud
-        return Uplink(address, key=key, on_broken=self._broken)
+        return Uplink(
+            address,
+            key=key,
+            on_broken=self._broken,
+            deployments=deployments(self._parts.models, self._parts.plans),
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._tasks is not None

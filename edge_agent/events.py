@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Literal, NewType
 
 from protos.messages import Fault
+from protos.timing import Waits
 
 JobId = NewType("JobId", str)
 Mode = Literal["edge", "split", "cloud", "fallback"]
@@ -62,8 +63,8 @@ class CloudAnswered:
     """The cloud's answer of *nbytes* came; *cloud_s* of the time away it says were its own.
 
     *sends* are the messages that asked for it, in order: the seconds from handing it over until the
-    answer, and its bytes. *wait_s* of the cloud's time passed before it began with the inference;
-    None if it does not say.
+    answer, and its bytes. *wait_s* of the cloud's time passed before it began with the inference,
+    and *waits* are those of everybody's requests lately; None if it does not say.
     """
 
     job: JobId
@@ -72,6 +73,7 @@ class CloudAnswered:
     cloud_s: float
     at_s: float
     wait_s: float | None = None
+    waits: Waits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,18 +5,26 @@ medians, as the link's figures are. A wait is an expectation instead: cold start
 and a median would not see them until they are the rule. Of its samples the longest is left out, so
 that one cold start (the first request's, say) changes nothing and frequent ones count in full.
 
+With each answer the gateway says how everybody's requests waited lately. That counts as much as
+REPORTED of the device's own waits, which are of its own moments and its own cuts, or as many as it
+is the mean of where they are fewer: nearly all while the device has asked little, a fifth once
+WAITS of its own are there. Here too one cold start is left out.
+
 The software's time is what a request took beyond its work at the pace that holds when it is asked
 for. So a plan that was followed lately is expected to take what it took, whatever the pace, and the
 pace matters only for the others: work of another length, or kind, may go at another one.
 """
 
 from dataclasses import dataclass, replace
-from statistics import fmean, median
+from math import fsum
+from statistics import median
 
 from edge_agent.adapt import STALE_S
+from protos.timing import Waits
 
 SAMPLES = 7
 WAITS = 20
+REPORTED = 5
 MAX_WAIT_S = 600.0
 SLOWEST, FASTEST = 100.0, 0.01
 
@@ -36,9 +44,10 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
-    """The last samples, newest last."""
+    """The last samples, newest last; *reported* is what the gateway last said of all requests."""
 
     waits_s: tuple[float, ...] = ()
+    reported: Waits | None = None
     waited_at_s: float = 0.0
     paces: tuple[float, ...] = ()
     stayed: tuple[Spent, ...] = ()
@@ -63,15 +72,22 @@ class Experience:
         return self._beyond_s(self.sent)
 
     def wait_s(self, at_s: float) -> float | None:
-        """The expected wait in the cloud at the time *at_s*; None before two were seen.
+        """The expected wait in the cloud at the time *at_s*.
+
+        None before two were seen, be they all the device's own or others' of which was reported.
 
         It halves every STALE_S after that time without an answer, for the reason that the link's
         bandwidth doubles: what is never tried is never corrected.
         """
-        if len(self.waits_s) < 2:
+        own = sorted(self.waits_s)[:-1]
+        others, told_s = 0, 0.0
+        if self.reported is not None and self.reported.requests > 1:
+            others = min(REPORTED, self.reported.requests - 1)
+            told_s = _expected_s(self.reported)
+        if not own and not others:
             return None
+        usual = (fsum(own) + others * told_s) / (len(own) + others)
         stale = max(0.0, at_s - self.waited_at_s - STALE_S) / STALE_S
-        usual = fmean(sorted(self.waits_s)[:-1])
         return float(usual * 2.0 ** -min(stale, 64.0))
 
     def _beyond_s(self, samples: tuple[Spent, ...]) -> float | None:
@@ -80,10 +96,34 @@ class Experience:
         return median(each.took_s - self.pace * each.work_s for each in samples)
 
 
-def waited(experience: Experience, wait_s: float, at_s: float) -> Experience:
-    """Take in how long one request waited in the cloud before its inference began."""
+def waited(
+    experience: Experience, wait_s: float, at_s: float, reported: Waits | None = None
+) -> Experience:
+    """Take in how long one request waited in the cloud before its inference began.
+
+    Args:
+        experience: what was known.
+        wait_s: how long.
+        at_s: when the answer came.
+        reported: what the gateway said with it of all requests, this one included; what it said
+            before is not kept.
+    """
     wait_s = min(max(wait_s, 0.0), MAX_WAIT_S)
-    return replace(experience, waits_s=(*experience.waits_s, wait_s)[-WAITS:], waited_at_s=at_s)
+    return replace(
+        experience,
+        waits_s=(*experience.waits_s, wait_s)[-WAITS:],
+        waited_at_s=at_s,
+        reported=reported,
+    )
+
+
+def _expected_s(waits: Waits) -> float:
+    """The expected wait of a request by what was reported of two or more, but for one cold start.
+
+    At most MAX_WAIT_S.
+    """
+    cold = max(0.0, waits.cold_chance * waits.requests - 1)
+    return min(waits.queue_s + cold / (waits.requests - 1) * waits.cold_s, MAX_WAIT_S)
 
 
 def ran(experience: Experience, *, predicted_s: float, took_s: float, whole_s: float) -> Experience:

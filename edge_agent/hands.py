@@ -254,6 +254,7 @@ class Hands:
                 nbytes=found.nbytes,
                 cloud_s=live.cloud.total_s,
                 wait_s=None if found.reply.timing is None else found.reply.timing.wait_s,
+                waits=found.reply.waits,
                 at_s=at_s,
             )
         else:

@@ -113,7 +113,7 @@ def cloud_answered(state: AgentState, event: CloudAnswered) -> Step:
     )
     if event.wait_s is not None:
         model = state.models[job.model]
-        seen = experience.waited(model.experience, event.wait_s, event.at_s)
+        seen = experience.waited(model.experience, event.wait_s, event.at_s, event.waits)
         state = state.with_model(job.model, replace(model, experience=seen))
     return _answered(replace(state, estimate=estimate), job)
 

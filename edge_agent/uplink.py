@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 
 from edge_agent.backoff import full_jitter
+from edge_agent.deployment import Deployer, Deployment
 from edge_agent.errors import LinkLost, UplinkError
 from protos.errors import WireError
 from protos.wire import SERVICE, Reply, StreamError, decode_stream_reply
@@ -82,15 +83,22 @@ class _Request:
 class Uplink:
     """The connection to the gateway at *address*, kept up by :meth:`run`.
 
-    *on_broken* is called when a connection ends that was there.
+    *on_broken* is called when a connection ends that was there. Each that begins is told of the
+    *deployments*, beside its requests.
     """
 
     def __init__(
-        self, address: str, *, key: str | None = None, on_broken: Callable[[], None]
+        self,
+        address: str,
+        *,
+        key: str | None = None,
+        on_broken: Callable[[], None],
+        deployments: Sequence[Deployment] = (),
     ) -> None:
         self._address = address
         self._metadata = None if key is None else (("authorization", f"Bearer {key}"),)
         self._on_broken = on_broken
+        self._deployer = Deployer(deployments)
         self._channel: grpc.aio.Channel | None = None
         self._ready = asyncio.Event()
         self._reset = asyncio.Event()
@@ -200,6 +208,9 @@ class Uplink:
         method: Any = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")
         call = method(metadata=self._metadata)
         writing = asyncio.create_task(self._write(call), name="uplink.write")
+        deploying = asyncio.create_task(
+            self._deployer.deploy(channel, self._metadata), name="uplink.deploy"
+        )
         self._ready.set()
         try:
             while (data := await call.read()) is not grpc.aio.EOF:
@@ -213,6 +224,7 @@ class Uplink:
         finally:
             self._ready.clear()
             writing.cancel()
+            deploying.cancel()
             call.cancel()
 
     async def _write(self, call: Any) -> None:  # noqa: ANN401  grpc.aio's own classes are private

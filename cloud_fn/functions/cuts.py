@@ -9,12 +9,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from cloud_fn.errors import InvalidRequest
+from protos.deployments import MAX_CUTS, MAX_NAME_CHARS, MAX_TENSORS
 
 Cut: TypeAlias = tuple[str, ...]
-
-MAX_CUTS = 16
-MAX_TENSORS = 256
-MAX_NAME_CHARS = 200
 
 
 def cut_of(tensors: Iterable[str]) -> Cut:

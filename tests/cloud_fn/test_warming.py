@@ -20,20 +20,12 @@ from hypothesis import strategies as st
 from cloud_fn.errors import FunctionFailed, InvalidRequest
 from cloud_fn.functions import Function, Limits, Pool
 from cloud_fn.functions.confinement import Confinement
-from cloud_fn.functions.cuts import (
-    MAX_CUTS,
-    MAX_NAME_CHARS,
-    MAX_TENSORS,
-    CutsReport,
-    Deployed,
-    Known,
-    cut_of,
-    cuts_of,
-)
+from cloud_fn.functions.cuts import CutsReport, Deployed, Known, cut_of, cuts_of
 from cloud_fn.functions.instance import Executed
 from cloud_fn.functions.launch import CPU, Running
 from cloud_fn.functions.listener import Listener, listening, loaded
 from cloud_fn.processes import Mark
+from protos.deployments import MAX_CUTS, MAX_NAME_CHARS, MAX_TENSORS
 from protos.tensors import Buffer
 
 FUNCTION = Function(model="m", version=1, model_path="/m")
@@ -74,7 +66,9 @@ class Ending(Listener):
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
-            super()._accept()
+            while True:
+                connection, _ = self._socket.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(SystemExit):

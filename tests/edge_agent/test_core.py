@@ -36,6 +36,7 @@ from edge_agent.experience import Experience
 from edge_agent.options import Options, Way
 from edge_agent.state import AgentState, Job, Link, ModelState, Probing, Stage
 from planner.plans import PlanDocument
+from protos.timing import Waits
 
 A, B = JobId("a"), JobId("b")
 SPLIT = Way(kind="split", head_s=0.1, tail_s=0.2)
@@ -266,12 +267,13 @@ def test_a_request_that_the_worker_cannot_run_is_refused_and_the_next_begins() -
 
 
 def test_the_clouds_answer_is_published_and_the_link_is_measured() -> None:
+    waits = Waits(requests=9, queue_s=0.1)
     event = CloudAnswered(
-        job=A, sends=((0.3, 9_000),), nbytes=1_000, cloud_s=0.2, at_s=0.5, wait_s=0.05
+        job=A, sends=((0.3, 9_000),), nbytes=1_000, cloud_s=0.2, at_s=0.5, wait_s=0.05, waits=waits
     )
     state, actions = core.step(an_agent(away()), event)
     assert actions == (Answer(job=A, plan="plan", mode="split"),)
-    seen = Experience(waits_s=(0.05,), waited_at_s=0.5)
+    seen = Experience(waits_s=(0.05,), waited_at_s=0.5, reported=waits)
     assert state == replace(
         an_agent(experience=seen),
         estimate=LinkEstimate(

@@ -19,6 +19,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from planner.model import Model
+from protos.deployments import DEPLOY
 from protos.messages import InferResult, decode
 from protos.topics import Topics
 from protos.wire import (
@@ -26,6 +27,7 @@ from protos.wire import (
     Reply,
     Tensor,
     Timing,
+    Waits,
     arrays,
     decode_request,
     encode_reply,
@@ -148,7 +150,8 @@ class Cloud(grpc.GenericRpcHandler):
 
     *asked* are the messages as they came. Of so many requests in chunks as *breaks* says, it ends
     the stream at the first chunk; of that whose id is *refused* it refuses the first, and ignores
-    the others.
+    the others. It answers with *waits*. Where *deploys*, it keeps what was *deployed*; else it has
+    no such call.
     """
 
     def __init__(self, model: Model) -> None:
@@ -164,6 +167,9 @@ class Cloud(grpc.GenericRpcHandler):
         self.breaks = 0
         self.refused = ""
         self.keys: set[str] = set()
+        self.waits: Waits | None = None
+        self.deploys = False
+        self.deployed: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._server.start()
 
     def stop(self) -> None:
@@ -177,7 +183,13 @@ class Cloud(grpc.GenericRpcHandler):
             return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"\x08\x01")
         if details.method == f"/{SERVICE}/ModelStreamInfer":
             return grpc.stream_stream_rpc_method_handler(self._answers)
+        if details.method == DEPLOY and self.deploys:
+            return grpc.unary_unary_rpc_method_handler(self._deploy)
         return None
+
+    def _deploy(self, request: bytes, _context: object) -> bytes:
+        self.deployed.put(request)
+        return b""
 
     def _answers(self, requests: Iterator[bytes], _context: object) -> Iterator[bytes]:
         held: dict[str, list[bytes]] = {}
@@ -213,6 +225,7 @@ class Cloud(grpc.GenericRpcHandler):
                     Tensor.of(name, array) for name, array in outputs.items() if name != self.loses
                 ),
                 timing=Timing(trigger_s=1e-5, infer_s=2e-5),
+                waits=self.waits,
             )
             yield encode_stream_reply(encode_reply(reply))
 

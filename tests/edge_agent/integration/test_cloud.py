@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from protos.wire import decode_request
+from protos.deployments import encode_deployment
+from protos.messages import Estimate
+from protos.wire import Waits, decode_request
 from testbed.control import LinkControl
 from tests.edge_agent.integration.conftest import LIMIT_S, TOPICS, Agents, App, Cloud, Heard
 
@@ -175,3 +177,42 @@ def test_the_api_key_goes_with_every_call(
     app.ask(picture(1))
     assert app.wait(OWN).result.placement.mode == "split"
     assert cloud.keys == {"Bearer s3cret"}
+
+
+def test_the_cuts_of_all_plans_are_deployed_at_each_connection(
+    cloud: Cloud,
+    app: App,
+    link: tuple[str, LinkControl],
+    agents: Callable[[str], Agents],
+    with_cloud: Callable[..., str],
+) -> None:
+    """The gateway forgets them when it ends."""
+    cloud.deploys = True
+    address, control = link
+    agents(with_cloud(address, pin="auto")).start()
+    sent = encode_deployment("tiny", "1", (("relu",), ("bytes",)))
+    assert cloud.deployed.get(timeout=LIMIT_S) == sent
+    control.outage(on=True)
+    app.wait(TOPICS.event("link_degraded"))
+    assert cloud.deployed.empty()
+    control.outage(on=False)
+    assert cloud.deployed.get(timeout=LIMIT_S) == sent
+
+
+def test_a_gateway_where_everybody_waits_is_left_to_the_others(
+    app: App,
+    cloud: Cloud,
+    agents: Callable[[str], Agents],
+    with_cloud: Callable[..., str],
+    picture: Callable[[int], bytes],
+) -> None:
+    """The device itself has waited for nothing yet."""
+    cloud.waits = Waits(requests=1000, queue_s=5.0)
+    agents(with_cloud(cloud.address, pin="auto")).start()
+    app.ask(picture(1))
+    first = app.wait(OWN).result.placement
+    assert first.mode in ("split", "cloud")
+    assert isinstance(first.estimate, Estimate)
+    assert first.estimate.wait_s == pytest.approx(5.0)
+    app.ask(picture(2))
+    assert app.wait(OWN).result.placement.mode == "edge"
