@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime as ort
 
 from planner.correspondence import Graphs, corresponding
+from planner.graph import TensorInfo
 from planner.infos import SILENT, random_inputs
+from planner.laid_out import lay_out
 from planner.model import Model
-from planner.ready import ReadyDocument, ReadyModel, ReadyOp, ReadyTensor, open_ready
+from planner.ready import Ready, ReadyDetail, ReadyDocument, ReadyOp, ReadyTensor, open_ready
 from planner.sessions import WEIGHTS_FILE, optimise
 from protos.documents import write_json
 
@@ -45,11 +48,10 @@ def compile_ready(network: Model, folder: Path) -> Compiled:
     Raises:
         ModelError: ONNX Runtime cannot run it, or cannot write there.
     """
+    proto = write_optimised(network.proto.SerializeToString(), folder, network.folder)
     compiled = Compiled(
         optimised=folder / GRAPH_FILE, document=folder / READY_FILE, weights=folder / WEIGHTS_FILE
     )
-    optimise(network.proto.SerializeToString(), compiled.optimised, network.folder)
-    proto = onnx.load_model(str(compiled.optimised), load_external_data=False)
     graphs = Graphs(
         normal=network.proto,
         normal_folder=network.folder,
@@ -60,20 +62,24 @@ def compile_ready(network: Model, folder: Path) -> Compiled:
     inputs = {info.name: info for info in network.inputs}
     crossing = {name: info for name, info in graph.tensors.items() if info.crosses}
     plain, blocked = corresponding(graphs, inputs, crossing)
-    document = ReadyDocument(
-        digest=network.digest,
-        tensors=tuple(
-            ReadyTensor(name=each.name, datatype=each.datatype, shape=each.shape)
-            for each in graph.tensors.values()
-        ),
+    outputs = tuple(info.name for info in network.outputs)
+    needed, _ = graph.needed(outputs, inputs)
+    read = {name for index in needed for name in graph.ops[index].inputs} | set(outputs)
+    detail = ReadyDetail(
+        tensors=tuple(map(_tensor, graph.tensors.values())),
         ops=tuple(
             ReadyOp(name=op.name, kind=op.kind, inputs=op.inputs, outputs=op.outputs)
             for op in graph.ops
         ),
-        inputs=tuple(inputs),
-        outputs=tuple(info.name for info in network.outputs),
         plain=plain,
         blocked=blocked,
+    )
+    document = ReadyDocument(
+        digest=network.digest,
+        inputs=tuple(map(_tensor, network.inputs)),
+        outputs=tuple(map(_tensor, network.outputs)),
+        needs_all=read.issuperset(inputs),
+        detail=msgspec.Raw(msgspec.json.encode(detail)),
     )
     write_json(compiled.document, document)
     if not (folder / WEIGHTS_FILE).exists():
@@ -81,7 +87,37 @@ def compile_ready(network: Model, folder: Path) -> Compiled:
     return compiled
 
 
-def opened(compiled: Compiled) -> ReadyModel:
+def write_optimised(model: bytes, folder: Path, source: Path | None) -> onnx.ModelProto:
+    """Write *model*, whose weights lie in *source*, optimised and with its weights in order.
+
+    Args:
+        model: the serialised ModelProto.
+        folder: where :data:`GRAPH_FILE` and, where there are large ones, weights go.
+        source: where its references to weights start from, None where it has none.
+
+    Returns:
+        The graph, without those weights.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run it, or cannot write there.
+        OSError: there is no room.
+    """
+    target, weights = folder / GRAPH_FILE, folder / WEIGHTS_FILE
+    optimise(model, target, source)
+    proto = onnx.load_model(str(target), load_external_data=False)
+    if weights.exists():
+        draft = weights.rename(folder / "unordered")
+        lay_out(proto, draft, weights)
+        draft.unlink()
+        target.write_bytes(proto.SerializeToString())
+    return proto
+
+
+def _tensor(info: TensorInfo) -> ReadyTensor:
+    return ReadyTensor(name=info.name, datatype=info.datatype, shape=info.shape)
+
+
+def opened(compiled: Compiled) -> Ready:
     """What was compiled, where it was written."""
     return open_ready(
         compiled.document,
@@ -91,20 +127,22 @@ def opened(compiled: Compiled) -> ReadyModel:
     )
 
 
-def race(ready: ReadyModel, *, threads: int = 1) -> Race | None:
+def race(ready: Ready, *, threads: int = 1) -> Race | None:
     """Time the whole network both ways, run by run in turn, on made-up input.
 
     Returns:
-        None where it does not run on that.
+        None where it does not run on that, or does not need all of its inputs.
 
     Raises:
         ModelError: ONNX Runtime refuses it.
     """
-    whole = ready.choose([info.name for info in ready.inputs], ready.document.outputs)
+    whole = ready.whole()
+    if whole is None:
+        return None
     sessions = [ready.open(whole, threads=threads, prepack=prepack) for prepack in (False, True)]
-    feeds = random_inputs({info.name: info for info in ready.inputs})
+    feeds = random_inputs({info.name: info for info in whole.inputs})
     try:
-        mapped_s, prepacked_s = _timed([each for each in sessions if each is not None], feeds)
+        mapped_s, prepacked_s = _timed(sessions, feeds)
     except Exception:  # noqa: BLE001  ONNX Runtime raises bare exceptions
         return None
     return Race(mapped_s=mapped_s, prepacked_s=prepacked_s)

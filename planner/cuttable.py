@@ -204,6 +204,11 @@ class Cuttable:
         return reached
 
 
+def network_piece(chosen: Chosen, session: ort.InferenceSession) -> Piece:
+    """The piece of which *session* is all there is."""
+    return Piece(inputs=chosen.inputs, outputs=chosen.outputs, before=(), session=session, after=())
+
+
 def graph_of(
     ops: Sequence[Op],
     tensors: Mapping[str, TensorInfo],

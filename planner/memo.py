@@ -30,6 +30,22 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     changed_ns: int
 
 
+def stamp_of(path: Path) -> Stamp:
+    """What *path* is now.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = path.stat()
+    return Stamp(
+        path=str(path.absolute()),
+        device=status.st_dev,
+        inode=status.st_ino,
+        size_bytes=status.st_size,
+        changed_ns=status.st_mtime_ns,
+    )
+
+
 class Remembered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A digest over the bytes of *files* as they were."""
 
@@ -115,16 +131,4 @@ def sha256_of(path: Path, offset: int = 0, length: int | None = None) -> bytes:
 
 
 def _stamps(files: Sequence[Path]) -> tuple[Stamp, ...]:
-    found = []
-    for path in files:
-        status = path.stat()
-        found.append(
-            Stamp(
-                path=str(path.absolute()),
-                device=status.st_dev,
-                inode=status.st_ino,
-                size_bytes=status.st_size,
-                changed_ns=status.st_mtime_ns,
-            )
-        )
-    return tuple(found)
+    return tuple(map(stamp_of, files))

@@ -21,7 +21,7 @@ from planner.extract import extract
 from planner.graph import Op, TensorInfo
 from planner.sessions import open_session
 from planner.steps import Loaded
-from protos.documents import read_json
+from protos.documents import decode_json, read_json
 
 BLOCKS = "com.microsoft.nchwc"
 """The domain of ONNX Runtime's ops on images whose channels lie in blocks of a vector's width."""
@@ -59,68 +59,152 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     channels: int
 
 
-class ReadyDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of a network, without its steps, and where its optimised graph can be cut.
+class ReadyDetail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The network without its steps, and where its optimised graph can be cut.
 
     ``plain`` are tensors of the network that the optimised graph has as they are, ``blocked`` those
     that it has in blocks; some are in both, and fused ones in neither.
     """
 
-    schema: Literal["isthmus.ready/1"] = "isthmus.ready/1"
-    digest: str
     tensors: tuple[ReadyTensor, ...]
     ops: tuple[ReadyOp, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
     plain: tuple[str, ...]
     blocked: dict[str, Blocked]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadyModel(Cuttable):
-    """A version in the form described above. ``optimised`` is the graph's file.
+class ReadyDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of a network; ``needs_all`` says whether its outputs need all of its inputs.
 
-    ``folder`` is where the graph's references to its weights start from.
+    ``detail`` is a :class:`ReadyDetail`. It takes milliseconds to read, and who wants the network's
+    outputs of its inputs does without.
     """
 
+    schema: Literal["isthmus.ready/1"] = "isthmus.ready/1"
+    digest: str
+    inputs: tuple[ReadyTensor, ...]
+    outputs: tuple[ReadyTensor, ...]
+    needs_all: bool
+    detail: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A network in the form described above, whose document was read.
+
+    ``optimised`` is the graph's file, and ``folder`` where its references to its weights start
+    from. ``name`` is what the version is called in messages.
+    """
+
+    name: str
     optimised: Path
     folder: Path
     document: ReadyDocument
 
-    def open(
-        self, chosen: Chosen, *, threads: int = 1, prepack: bool = False
-    ) -> ort.InferenceSession | None:
-        """A session for the network's part of *chosen*, which must have one.
+    def whole(self, names: Sequence[str] | None = None) -> Chosen | None:
+        """The network alone, from all of its inputs to all of its outputs.
+
+        Args:
+            names: what is given, by default its inputs.
 
         Returns:
-            None where the optimised graph has lost a tensor that the piece takes or makes.
+            None where *names* are others, or not all are needed; the model then says more.
+        """
+        inputs = {each.name: each.info for each in self.document.inputs}
+        given = tuple(inputs if names is None else names)
+        if not self.document.needs_all or set(given) != inputs.keys():
+            return None
+        outputs = tuple(each.name for each in self.document.outputs)
+        return Chosen(
+            inputs=tuple(inputs[name] for name in given),
+            outputs=outputs,
+            before=(),
+            after=(),
+            takes=given,
+            makes=outputs,
+        )
+
+    def model(self, steps: Loaded | None = None) -> "ReadyModel":
+        """All of it, with *steps* around the network.
+
+        Raises:
+            DocumentError: the document is damaged.
+            StepsError: the steps do not fit the network.
+        """
+        detail = decode_json(bytes(self.document.detail), ReadyDetail, what="ready model")
+        tensors = {each.name: each.info for each in detail.tensors}
+        inputs, outputs = (
+            tuple(each.info for each in infos)
+            for infos in (self.document.inputs, self.document.outputs)
+        )
+        network = ReadyModel(
+            name=self.name,
+            digest=self.document.digest,
+            graph=graph_of(
+                [each.op for each in detail.ops],
+                tensors,
+                [info.name for info in inputs],
+                [info.name for info in outputs],
+            ),
+            inputs=inputs,
+            outputs=outputs,
+            steps={},
+            ready=self,
+            detail=detail,
+        )
+        return network if steps is None else network.with_steps(steps)
+
+    def open(
+        self, chosen: Chosen, *, threads: int = 1, prepack: bool = False
+    ) -> ort.InferenceSession:
+        """A session for what :meth:`whole` gave.
 
         Raises:
             ModelError: ONNX Runtime refuses the graph, or its weights are gone.
             OSError: the graph cannot be read.
         """
-        data = self.part(chosen)
-        if data is None:
-            return None
+        assert chosen.makes == tuple(each.name for each in self.document.outputs)
+        return self.session(self.optimised.read_bytes(), threads=threads, prepack=prepack)
+
+    def session(
+        self, part: bytes, *, threads: int = 1, prepack: bool = False
+    ) -> ort.InferenceSession:
+        """A session for a part of the optimised graph.
+
+        Raises:
+            ModelError: ONNX Runtime refuses it, or its weights are gone.
+        """
         return open_session(
-            data,
+            part,
             level=ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
             threads=threads,
             folder=self.folder,
             prepack=prepack,
         )
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyModel(Cuttable):
+    """A version made ready, all that can be cut out of it included."""
+
+    ready: Ready
+    detail: ReadyDetail
+
     def part(self, chosen: Chosen) -> bytes | None:
-        """The network's part of *chosen* as a serialised ModelProto, None as for :meth:`open`.
+        """The network's part of *chosen*, which must have one, for :meth:`Ready.session`.
+
+        Returns:
+            A serialised ModelProto; None where the optimised graph has lost a tensor that the piece
+            takes or makes.
 
         Raises:
             OSError: the graph cannot be read.
         """
-        data = self.optimised.read_bytes()
-        known = self.document
-        if set(chosen.makes) == set(known.outputs) and set(chosen.takes) == set(known.inputs):
+        data = self.ready.optimised.read_bytes()
+        names = (self.inputs, self.ready.document.outputs)
+        whole_takes, whole_makes = ({each.name for each in infos} for infos in names)
+        if set(chosen.makes) == whole_makes and set(chosen.takes) == whole_takes:
             return data
-        plain = set(known.plain)
+        known, plain = self.detail, set(self.detail.plain)
         if any(n not in plain and n not in known.blocked for n in (*chosen.takes, *chosen.makes)):
             return None
         proto = onnx.ModelProto.FromString(data)
@@ -134,9 +218,7 @@ class ReadyModel(Cuttable):
         return part.SerializeToString() if len(part.graph.input) == len(chosen.takes) else None
 
 
-def open_ready(
-    document: Path, *, optimised: Path, folder: Path, name: str, steps: Loaded | None = None
-) -> ReadyModel:
+def open_ready(document: Path, *, optimised: Path, folder: Path, name: str) -> Ready:
     """Open what :func:`planner.compiling.compile_ready` wrote.
 
     Args:
@@ -144,26 +226,12 @@ def open_ready(
         optimised: the optimised graph.
         folder: where the graph's references to its weights start from.
         name: what the version is called in messages.
-        steps: the steps around the network.
 
     Raises:
         DocumentError: the document is damaged.
-        StepsError: the steps do not fit the network.
     """
     known = read_json(document, ReadyDocument, what="ready model")
-    tensors = {each.name: each.info for each in known.tensors}
-    network = ReadyModel(
-        name=name,
-        digest=known.digest,
-        graph=graph_of([each.op for each in known.ops], tensors, known.inputs, known.outputs),
-        inputs=tuple(tensors[each] for each in known.inputs),
-        outputs=tuple(tensors[each] for each in known.outputs),
-        steps={},
-        optimised=optimised,
-        folder=folder,
-        document=known,
-    )
-    return network if steps is None else network.with_steps(steps)
+    return Ready(name=name, optimised=optimised, folder=folder, document=known)
 
 
 def into_blocks(name: str, value: str) -> onnx.NodeProto:
@@ -179,7 +247,7 @@ def out_of_blocks(name: str, blocked: Blocked) -> onnx.NodeProto:
 
 
 def _open_up(
-    graph: onnx.GraphProto, known: ReadyDocument, takes: Sequence[str], makes: Sequence[str]
+    graph: onnx.GraphProto, known: ReadyDetail, takes: Sequence[str], makes: Sequence[str]
 ) -> None:
     """Have *graph* take, and make, tensors that it holds in blocks."""
     given = {known.blocked[name].value: name for name in takes if name in known.blocked}

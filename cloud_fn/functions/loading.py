@@ -6,6 +6,7 @@ made ready beside it, once, for the instances that come after.
 """
 
 import dataclasses
+import functools
 import logging
 import os
 import threading
@@ -13,17 +14,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import onnxruntime as ort
 
 from cloud_fn.functions.made_here import Made, MadeHere
 from cloud_fn.functions.prepacking import Copying, has_room
 from cloud_fn.functions.spec import Function, ReadyFiles
-from planner.cuttable import Chosen, Cuttable
+from cloud_fn.registry.manifest import StoredFile
+from planner.cuttable import Chosen, Cuttable, network_piece
 from planner.errors import ModelError, PlannerError
-from planner.memo import Memo
+from planner.memo import Stamp, sha256_of, stamp_of
 from planner.model import Model, read
 from planner.pieces import Piece
-from planner.ready import ReadyModel, open_ready
+from planner.ready import Ready, ReadyModel, open_ready
 from planner.sessions import CPU, open_on, open_session
 from planner.steps import Loaded as LoadedSteps
 from planner.steps import load as load_steps
@@ -46,10 +49,10 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ready:
+class _Found:
     """A version made ready, with what is known of it; ``held`` keeps its files there."""
 
-    model: ReadyModel
+    ready: Ready
     prepacking_pays: bool
     weights_bytes: int
     held: Made | None = None
@@ -61,8 +64,9 @@ class Loader:
     def __init__(self, function: Function) -> None:
         self._function = function
         self._here = MadeHere(function.cache_path)
-        self._ready: _Ready | None = None
+        self._found: _Found | None = None
         self._looked = False
+        self._ready_model: ReadyModel | None = None
         self._network: Model | None = None
         self._model: Model | None = None
         self._making: threading.Thread | None = None
@@ -76,13 +80,13 @@ class Loader:
         """
         if not self._looked:
             self._looked = True
-            self._ready = self._find()
-        if self._ready is not None:
+            self._found = self._find()
+        if self._found is not None:
             try:
-                return self._load_ready(self._ready, inputs, outputs, is_cut=is_cut)
-            except (ModelError, OSError) as error:
+                return self._load_ready(self._found, inputs, outputs, is_cut=is_cut)
+            except (ModelError, DocumentError, OSError) as error:
                 self._log("ready model refused: function=%s error=%s", error)
-                self._ready = None
+                self._found = None
         model = self._original()
         chosen = _choose(model, inputs, outputs, is_cut=is_cut)
         loaded = Loaded(piece=self._open_original(model, chosen))
@@ -90,88 +94,91 @@ class Loader:
         return loaded
 
     def _load_ready(
-        self, ready: _Ready, inputs: Sequence[str], outputs: Sequence[str], *, is_cut: bool
+        self, found: _Found, inputs: Sequence[str], outputs: Sequence[str], *, is_cut: bool
     ) -> Loaded:
-        threads, model = self._function.threads, ready.model
+        threads, ready = self._function.threads, found.ready
+        alone = not outputs and (self._function.steps_path is None or not is_cut)
+        if alone and (whole := ready.whole(inputs)) is not None:
+            session = ready.open(whole, threads=threads)
+            opened = functools.partial(ready.open, whole, threads=threads, prepack=True)
+            return Loaded(
+                piece=network_piece(whole, session),
+                copying=_copying(found, found.weights_bytes, opened),
+            )
+        model = self._ready_model
+        if model is None:
+            model = self._ready_model = ready.model(self._steps())
         chosen = _choose(model, inputs, outputs, is_cut=is_cut)
         if not chosen.makes:
             return Loaded(piece=model.assembled(chosen, None))
+        part = model.part(chosen)
+        if part is None:
+            return self._load_kept(found, model, chosen)
+        session = ready.session(part, threads=threads)
+        opened = functools.partial(ready.session, part, threads=threads, prepack=True)
+        return Loaded(
+            piece=model.assembled(chosen, session),
+            copying=_copying(found, found.weights_bytes, opened),
+        )
 
-        def mapped(*, prepack: bool) -> ort.InferenceSession | None:
-            return model.open(chosen, threads=threads, prepack=prepack)
-
-        session = mapped(prepack=False)
-        if session is None:
-            return self._load_kept(ready, chosen)
-        piece = model.assembled(chosen, session)
-        return Loaded(piece=piece, copying=_copying(ready, ready.weights_bytes, mapped))
-
-    def _load_kept(self, ready: _Ready, chosen: Chosen) -> Loaded:
+    def _load_kept(self, found: _Found, model: ReadyModel, chosen: Chosen) -> Loaded:
         """What the optimised graph cannot be cut for: optimised by itself, once on this node."""
         made = self._here.piece(chosen, self._original)
         if made is None:
             return Loaded(piece=self._open_original(self._original(), chosen))
-        data = made.graph.read_bytes()
+        opened = functools.partial(
+            open_session,
+            made.graph.read_bytes(),
+            level=ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+            threads=self._function.threads,
+            folder=made.folder,
+        )
+        return Loaded(
+            piece=model.assembled(chosen, opened(prepack=False)),
+            copying=_copying(
+                found, made.weights_bytes, functools.partial(opened, prepack=True), held=made
+            ),
+        )
 
-        def mapped(*, prepack: bool) -> ort.InferenceSession:
-            return open_session(
-                data,
-                level=ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-                threads=self._function.threads,
-                folder=made.folder,
-                prepack=prepack,
-            )
-
-        piece = ready.model.assembled(chosen, mapped(prepack=False))
-        return Loaded(piece=piece, copying=_copying(ready, made.weights_bytes, mapped))
-
-    def _find(self) -> _Ready | None:
+    def _find(self) -> _Found | None:
         """The version made ready for this kind of machine, if it is anywhere."""
         if self._function.providers != CPU:
             return None
-        steps = self._steps()
         for files in self._function.ready:
-            if files.target == this_target().id and (found := self._from_registry(files, steps)):
+            if files.target == this_target().id and (found := self._from_registry(files)):
                 return found
         made = self._here.find()
         if made is None:
             return None
-        try:
-            model = self._opened(made.document, made.graph, made.folder, steps)
-        except DocumentError as error:
-            self._log("ready model damaged: function=%s error=%s", error)
+        ready = self._opened(made.document, made.graph, made.folder)
+        if ready is None:
             return None
-        return _Ready(
-            model=model,
+        return _Found(
+            ready=ready,
             prepacking_pays=made.prepacking_pays,
             weights_bytes=made.weights_bytes,
             held=made,
         )
 
-    def _from_registry(self, files: ReadyFiles, steps: LoadedSteps | None) -> _Ready | None:
-        folder, memo = Path(files.folder), Memo(Path(files.memo))
-        for file in files.files:
-            if not memo.holds(folder / file.digest, file.digest, file.size_bytes):
+    def _from_registry(self, files: ReadyFiles) -> _Found | None:
+        for file, stamp in zip(files.files, files.stamps, strict=True):
+            if not _is_whole(file, stamp):
                 self._log("ready model damaged: function=%s file=%s", file.name)
                 return None
+        folder = Path(files.folder)
+        ready = self._opened(folder / files.document.digest, folder / files.graph.digest, folder)
+        if ready is None:
+            return None
+        return _Found(
+            ready=ready, prepacking_pays=files.prepacking_pays, weights_bytes=files.weights_bytes
+        )
+
+    def _opened(self, document: Path, graph: Path, folder: Path) -> Ready | None:
         try:
-            model = self._opened(
-                folder / files.document.digest, folder / files.graph.digest, folder, steps
-            )
+            return open_ready(document, optimised=graph, folder=folder, name=self._function.key)
         except DocumentError as error:
             self._log("ready model damaged: function=%s error=%s", error)
             return None
-        return _Ready(
-            model=model,
-            prepacking_pays=files.prepacking_pays,
-            weights_bytes=0 if files.weights is None else files.weights.size_bytes,
-        )
-
-    def _opened(
-        self, document: Path, graph: Path, folder: Path, steps: LoadedSteps | None
-    ) -> ReadyModel:
-        name = self._function.key
-        return open_ready(document, optimised=graph, folder=folder, name=name, steps=steps)
 
     def _steps(self) -> LoadedSteps | None:
         path = self._function.steps_path
@@ -222,6 +229,18 @@ class Loader:
         log.warning(sentence, self._function.key, what)
 
 
+def _is_whole(file: StoredFile, stamp: Stamp) -> bool:
+    """Whether a file holds what it held when it was as *stamp* says: if it changed, it is read."""
+    path = Path(stamp.path)
+    try:
+        now = msgspec.structs.replace(
+            stamp_of(path), device=stamp.device
+        )  # a mount's, not a file's
+        return now == stamp or sha256_of(path).hex() == file.digest
+    except (OSError, EOFError):
+        return False
+
+
 def _choose(
     model: Cuttable, inputs: Sequence[str], outputs: Sequence[str], *, is_cut: bool
 ) -> Chosen:
@@ -231,11 +250,15 @@ def _choose(
 
 
 def _copying(
-    ready: _Ready, size_bytes: int, opened: Callable[..., ort.InferenceSession | None]
+    found: _Found,
+    size_bytes: int,
+    opened: Callable[[], ort.InferenceSession],
+    *,
+    held: Made | None = None,
 ) -> Copying | None:
-    if not ready.prepacking_pays:
+    if not found.prepacking_pays:
         return None
-    return Copying(open=lambda: opened(prepack=True), size_bytes=size_bytes)
+    return Copying(open=opened, size_bytes=size_bytes, held=(found, held))
 
 
 def _weights_of(network: Model) -> int:

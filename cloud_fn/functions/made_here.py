@@ -17,10 +17,17 @@ import msgspec
 
 from cloud_fn.functions.node_cache import store_in
 from cloud_fn.registry.variants import pays
-from planner.compiling import GRAPH_FILE, READY_FILE, compile_ready, opened, race
+from planner.compiling import (
+    GRAPH_FILE,
+    READY_FILE,
+    compile_ready,
+    opened,
+    race,
+    write_optimised,
+)
 from planner.cuttable import Chosen
 from planner.model import Model
-from planner.sessions import WEIGHTS_FILE, optimise
+from planner.sessions import WEIGHTS_FILE
 from planner.store import Kept, Store, key_of
 from planner.target import this_target
 from protos.documents import DocumentError, read_json, write_json
@@ -122,8 +129,7 @@ class MadeHere:
 
         def write(folder: Path) -> dict[str, str]:
             whole = model()
-            part = whole.part(chosen).SerializeToString()
-            optimise(part, folder / GRAPH_FILE, whole.folder)
+            write_optimised(whole.part(chosen).SerializeToString(), folder, whole.folder)
             return {}
 
         return self._get(f"piece-{key_of(self._target.encode(), names)}", write, None)

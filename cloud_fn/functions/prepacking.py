@@ -31,10 +31,14 @@ _NICER = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copying:
-    """How a piece gets a copy: ``open`` opens the session, which takes ``size_bytes`` or less."""
+    """How a piece gets a copy: ``open`` opens the session, which takes ``size_bytes`` or less.
 
-    open: Callable[[], ort.InferenceSession | None]
+    ``held`` keeps the files there that it is made of.
+    """
+
+    open: Callable[[], ort.InferenceSession]
     size_bytes: int
+    held: object = None
 
 
 class Prepacking:
@@ -76,9 +80,8 @@ def _copy(piece: Piece, copying: Copying) -> None:
     except (PlannerError, OSError, MemoryError) as error:
         log.warning("no prepacked weights: error=%s", error)
         return
-    if session is not None:
-        piece.swap(session)
-        _give_back()
+    piece.swap(session)
+    _give_back()
 
 
 def has_room(size_bytes: int, times: float) -> bool:

@@ -11,6 +11,7 @@ from cloud_fn.functions.node_cache import NodeCache
 from cloud_fn.functions.settings import Batching, Provider, Resolved
 from cloud_fn.registry import Catalog, Manifest
 from cloud_fn.registry.manifest import StoredFile
+from planner.memo import Stamp
 
 log = logging.getLogger(__name__)
 
@@ -18,21 +19,25 @@ log = logging.getLogger(__name__)
 class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A version made ready for the kind of machine *target*; see :mod:`planner.ready`.
 
-    Its files lie in ``folder`` under their digests, and ``memo`` is where it is remembered which
-    files hold what.
+    Its files lie in ``folder`` under their digests. They held what they should when they were as
+    ``stamps`` say, so that none need be read to open it.
     """
 
     target: str
     folder: str
-    memo: str
     graph: StoredFile
     document: StoredFile
     weights: StoredFile | None = None
     prepacking_pays: bool = False
+    stamps: tuple[Stamp, ...]
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
         return (self.graph, self.document, *((self.weights,) if self.weights else ()))
+
+    @property
+    def weights_bytes(self) -> int:
+        return 0 if self.weights is None else self.weights.size_bytes
 
 
 class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,18 +122,20 @@ def _ready(manifest: Manifest, catalog: Catalog) -> tuple[ReadyFiles, ...]:
         log.warning("no variants: version=%s error=%s", name, error)
         return ()
     for variant in variants:
-        if not all(map(catalog.blobs.is_intact, variant.files)):
-            log.warning("variant damaged: version=%s target=%s", name, variant.target.id)
+        try:
+            stamps = tuple(map(catalog.blobs.checked, variant.files))
+        except RegistryError as error:
+            log.warning("not ready any more: version=%s error=%s", name, error)
             continue
         found.append(
             ReadyFiles(
                 target=variant.target.id,
                 folder=str(catalog.blobs.folder.absolute()),
-                memo=str(catalog.blobs.memo.folder.absolute()),
                 graph=variant.graph,
                 document=variant.document,
                 weights=variant.weights,
                 prepacking_pays=variant.prepacking_pays,
+                stamps=stamps,
             )
         )
     return tuple(found)

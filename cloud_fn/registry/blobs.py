@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cloud_fn.errors import RegistryError
 from cloud_fn.registry.manifest import StoredFile
-from planner.memo import Memo
+from planner.memo import Memo, Stamp, stamp_of
 
 _CHUNK_BYTES = 1 << 20
 _ABANDONED_S = 86_400.0
@@ -51,6 +51,21 @@ class Blobs:
         It is read only where it has changed since that was last seen.
         """
         return self.memo.holds(self._files / file.digest, file.digest, file.size_bytes)
+
+    def checked(self, file: StoredFile) -> Stamp:
+        """What *file*'s own file is, while it holds what it held when it was stored.
+
+        Raises:
+            RegistryError: it is damaged, or gone.
+        """
+        path = self._files / file.digest
+        try:
+            stamp = stamp_of(path)
+        except OSError as error:
+            raise RegistryError(f"the registry has lost {file.name} ({path.name[:12]})") from error
+        if not self.is_intact(file):
+            raise RegistryError(f"the registry's {file.name} ({path.name[:12]}) is damaged")
+        return stamp
 
     @property
     def folder(self) -> Path:

@@ -15,7 +15,7 @@ from planner.compiling import Compiled, compile_ready, race
 from planner.errors import PlannerError
 from planner.external import outside, relocate
 from planner.model import Model, read
-from planner.ready import ReadyModel, open_ready
+from planner.ready import Ready, open_ready
 from planner.target import this_target
 
 Say = Callable[[str], None]
@@ -113,7 +113,7 @@ def _refer(compiled: Compiled, weights: StoredFile) -> None:
     compiled.optimised.write_bytes(proto.SerializeToString())
 
 
-def _opened(catalog: Catalog, graph: StoredFile, document: StoredFile) -> tuple[float, ReadyModel]:
+def _opened(catalog: Catalog, graph: StoredFile, document: StoredFile) -> tuple[float, Ready]:
     """The seconds that it takes to open it, the best of some."""
     path: Path = catalog.blobs.path(graph)
     best_s = float("inf")
@@ -122,7 +122,7 @@ def _opened(catalog: Catalog, graph: StoredFile, document: StoredFile) -> tuple[
         ready = open_ready(
             catalog.blobs.path(document), optimised=path, folder=path.parent, name="optimised"
         )
-        names = [info.name for info in ready.inputs]
-        ready.open(ready.choose(names, ready.document.outputs))
+        if (whole := ready.whole()) is not None:
+            ready.open(whole)
         best_s = min(best_s, time.perf_counter() - began_s)
     return best_s, ready

@@ -11,8 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from planner.compiling import compile_ready, opened, race
 from planner.correspondence import Graphs, alike, corresponding
+from planner.cuttable import Chosen
 from planner.errors import CutError
+from planner.external import outside, place_of
 from planner.graph import TensorInfo
+from planner.laid_out import lay_out
 from planner.model import Model, read, sample_inputs
 from planner.ready import ReadyModel
 from planner.target import Target, this_target
@@ -93,14 +96,20 @@ MODELS = {"encoder": an_encoder, "pyramid": a_pyramid}
 
 def made_ready(model: Model, folder: Path) -> ReadyModel:
     folder.mkdir()
-    return opened(compile_ready(model, folder))
+    return opened(compile_ready(model, folder)).model()
 
 
 def answers(ready: ReadyModel, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
     """What the tail at *inputs* makes, None where the optimised graph cannot be cut there."""
     chosen = ready.choose_tail(list(inputs))
-    session = ready.open(chosen)
-    return None if session is None else ready.assembled(chosen, session).run(inputs)
+    part = ready.part(chosen)
+    return None if part is None else run(ready, chosen, part, inputs)
+
+
+def run(
+    ready: ReadyModel, chosen: Chosen, part: bytes, inputs: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    return ready.assembled(chosen, ready.ready.session(part)).run(inputs)
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -116,6 +125,33 @@ def test_the_whole_answers_as_the_model_does(both: tuple[Model, ReadyModel]) -> 
     assert got is not None
     np.testing.assert_allclose(got["y"], model.whole().run(inputs)["y"], atol=1e-5)
     assert (ready.graph, ready.digest) == (model.graph, model.digest)
+
+
+def test_the_network_alone_needs_no_look_at_its_graph(both: tuple[Model, ReadyModel]) -> None:
+    model, ready = both
+    whole = ready.ready.whole()
+    assert whole == ready.choose(["x"]) == ready.ready.whole(["x"])
+    assert [ready.ready.whole(names) for names in ([], ["q"], ["x", "q"])] == [None] * 3
+    assert whole is not None
+    inputs = sample_inputs(model)
+    made = ready.assembled(whole, ready.ready.open(whole)).run(inputs)
+    np.testing.assert_allclose(made["y"], model.whole().run(inputs)["y"], atol=1e-5)
+
+
+def test_an_input_that_no_output_needs_is_not_asked_for(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Exp", ["x"], ["y"])]
+    path = save(tmp_path / "idle.onnx", nodes, [], [1, 4], [1, 4])
+    proto = onnx.load(str(path))
+    proto.graph.input.append(helper.make_tensor_value_info("idle", FLOAT, [1]))
+    onnx.save(proto, str(path))
+    model = read(path)
+    ready = made_ready(model, tmp_path / "ready")
+    assert ready.ready.whole() is None
+    with pytest.raises(CutError, match="does not need idle: leave it out"):
+        ready.choose(["x", "idle"], ["y"])
+    got = answers(ready, {"x": np.zeros((1, 4), np.float32)})
+    assert got is not None
+    assert got["y"].tolist() == [[1.0] * 4]
 
 
 def test_every_cut_answers_as_the_models_own_tail_or_says_that_it_cannot(
@@ -137,12 +173,12 @@ def test_a_piece_may_end_inside_too(both: tuple[Model, ReadyModel]) -> None:
     """As a stage of several does."""
     model, ready = both
     inputs = sample_inputs(model)
-    wanted = [name for name in ("relu2", "swish3", "up", "gelu") if name in model.graph.tensors]
+    wanted = [name for name in ("relu2", "swish3", "m", "gelu") if name in model.graph.tensors]
     for name in wanted:
         chosen = ready.choose(["x"], [name])
-        session = ready.open(chosen)
-        assert session is not None
-        made = ready.assembled(chosen, session).run(inputs)[name]
+        part = ready.part(chosen)
+        assert part is not None
+        made = run(ready, chosen, part, inputs)[name]
         np.testing.assert_allclose(made, model.piece(["x"], [name]).run(inputs)[name], atol=1e-5)
 
 
@@ -162,18 +198,60 @@ def test_all_cuts_refer_to_the_one_file_of_weights(tmp_path: Path) -> None:
     }
 
 
+def test_weights_lie_in_the_order_in_which_a_run_reads_them(tmp_path: Path) -> None:
+    made_ready(read(a_pyramid(tmp_path)), tmp_path / "ready")
+    proto = onnx.load(str(tmp_path / "ready" / "optimised.onnx"), load_external_data=False)
+    places = {each.name: place_of(each) for each in outside(proto)}
+    read_by = dict.fromkeys(name for node in proto.graph.node for name in node.input)
+    offsets = [places[name].offset for name in read_by if name in places]
+    assert len(offsets) >= 3
+    assert offsets == sorted(offsets)
+    assert [offset % 64 for offset in offsets] == [0] * len(offsets)
+
+
+def test_weights_that_several_tensors_share_are_written_once(tmp_path: Path) -> None:
+    def a_tensor(name: str, offset: int, length: int) -> onnx.TensorProto:
+        tensor = TensorProto(name=name, data_type=FLOAT, dims=[length // 4])
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", "w"), ("offset", offset), ("length", length)):
+            tensor.external_data.add(key=key, value=str(value))
+        return tensor
+
+    data = np.random.default_rng(0).bytes(100_000)
+    (tmp_path / "before").write_bytes(data)
+    weights = [
+        a_tensor("late", 0, 80_000),
+        a_tensor("early", 80_000, 20),
+        a_tensor("also", 0, 80_000),
+    ]
+    nodes = [
+        helper.make_node("Add", ["early", "late"], ["y"]),
+        helper.make_node("Exp", ["also"], ["z"]),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "shared", [], [], weights))
+    lay_out(model, tmp_path / "before", tmp_path / "after")
+    places = {each.name: place_of(each) for each in model.graph.initializer}
+    assert {name: place.offset for name, place in places.items()} == {
+        "early": 0,
+        "late": 4096,
+        "also": 4096,
+    }
+    after = (tmp_path / "after").read_bytes()
+    assert after == data[80_000:80_020] + bytes(4076) + data[:80_000]
+
+
 def test_a_tensor_that_was_fused_away_is_no_place_to_cut(tmp_path: Path) -> None:
     ready = made_ready(read(an_encoder(tmp_path)), tmp_path / "ready")
     assert ready.part(ready.choose_tail(["e1", "up", "x"])) is None
-    assert "e1" not in ready.document.plain
+    assert "e1" not in ready.detail.plain
 
 
 def test_a_convolutions_sum_and_gate_are_what_its_blocks_hold(tmp_path: Path) -> None:
     ready = made_ready(read(a_pyramid(tmp_path)), tmp_path / "ready")
-    if not ready.document.blocked:
+    if not ready.detail.blocked:
         pytest.skip("ONNX Runtime has no blocks of channels for this processor")
-    assert {"relu1", "relu2", "swish3", "pool"} <= set(ready.document.blocked)
-    assert {"conv1", "add2", "conv3", "gate3"}.isdisjoint(ready.document.blocked)
+    assert {"relu1", "relu2", "swish3", "pool"} <= set(ready.detail.blocked)
+    assert {"conv1", "add2", "conv3", "gate3"}.isdisjoint(ready.detail.blocked)
 
 
 def test_what_the_graph_does_not_hold_is_refused_as_the_model_does(tmp_path: Path) -> None:
@@ -238,7 +316,7 @@ def test_quantised_values_are_alike_up_to_one_step_and_other_integers_if_equal()
 
 
 def test_prepacking_pays_or_not_as_a_race_says(tmp_path: Path) -> None:
-    found = race(made_ready(read(an_encoder(tmp_path)), tmp_path / "ready"))
+    found = race(made_ready(read(an_encoder(tmp_path)), tmp_path / "ready").ready)
     assert found is not None
     assert 0 < min(found.mapped_s, found.prepacked_s) <= max(found.mapped_s, found.prepacked_s)
 

@@ -1,5 +1,8 @@
 """What ONNX Runtime is told of its devices, and how one session takes another's place."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -91,3 +94,18 @@ def test_what_runs_ends_on_the_old_session_and_what_comes_uses_the_new() -> None
     swapping.join(LIMIT_S)
     assert answers == [1]
     assert not swapping.is_alive()
+
+
+def test_waking_onnx_runtime_leaves_no_thread_that_a_fork_could_harm() -> None:
+    code = (
+        "import os\n"
+        "from planner.waking import wake\n"
+        "before = os.listdir('/proc/self/task')\n"
+        "wake()\n"
+        "print(os.listdir('/proc/self/task') == before)\n"
+    )
+    environ = os.environ | {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ
+    )
+    assert done.stdout.strip() == "True"
