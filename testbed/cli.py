@@ -64,7 +64,9 @@ def _mount_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _mount_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("bench", help="measure us beside a baseline, in one run")
-    parser.add_argument("name", choices=("planner", "coldstart", "density", "dataplane"))
+    parser.add_argument(
+        "name", choices=("planner", "coldstart", "density", "dataplane", "policies")
+    )
     parser.add_argument(
         "--only", action="append", metavar="SECTION", help="one section of it; may be repeated"
     )
@@ -285,6 +287,8 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
+    if args.name == "policies":
+        return _bench_policies(args)
     return _bench_planner(args) if args.name == "planner" else _bench_functions(args)
 
 
@@ -300,6 +304,20 @@ def _bench_functions(args: argparse.Namespace) -> int:
         _print_json(result)
     else:
         menu.show(result)
+    return 0 if all(target.met for target in result.targets) else 1
+
+
+def _bench_policies(args: argparse.Namespace) -> int:
+    from testbed.bench.policies import SECTIONS, bench_policies, show
+
+    sections = [name for name in SECTIONS if args.only is None or name in args.only]
+    if lost := [name for name in args.only or () if name not in SECTIONS]:
+        raise TestbedError(f"there is no section {lost[0]!r}: it is one of {', '.join(SECTIONS)}")
+    result = bench_policies(sections=sections[:1] if args.quick else sections, say=_narrate)
+    if args.json:
+        _print_json(result)
+    else:
+        show(result)
     return 0 if all(target.met for target in result.targets) else 1
 
 

@@ -24,7 +24,7 @@ _MINUTES = (5, 10, 20, 60, 120)
 _CAPACITIES = (0.8, 0.9, 1.0, 1.2, 1.4)
 _TRUSTED = (1, 10)
 _TAILS = (99.0, 90.0)
-_MARGINS = (0.15, 0.5)
+MARGINS = (0.15, 0.5)
 _CHOICES = 16
 """A trace of eight hours has no days: it is chosen anew every half hour."""
 
@@ -75,6 +75,7 @@ def compare(
     trace: Trace,
     *,
     budgets: Sequence[float] = BUDGETS,
+    margins: Sequence[float] = MARGINS,
     say: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Play all policies on *trace*.
@@ -82,10 +83,11 @@ def compare(
     Args:
         trace: when functions were asked.
         budgets: for the back-tested policy, as multiples of what ten minutes take.
+        margins: of the forecast; its fits take most of the time.
         say: told how far it is.
     """
     base = fixed(trace, 600.0).idle_byte_s or 1.0
-    outcomes = [_relative(each, base) for each in _baselines(trace, base, say)]
+    outcomes = [_relative(each, base) for each in _baselines(trace, base, margins, say)]
     every_s = min(_DAY_S, trace.span_s / _CHOICES)
     say(f"{OURS}: {len(budgets)} budgets, chosen anew every {every_s / 60:.0f} minutes")
     replay = Replay.of(trace)
@@ -136,7 +138,9 @@ def families(outcomes: Sequence[Outcome]) -> dict[str, tuple[Outcome, ...]]:
     }
 
 
-def _baselines(trace: Trace, base: float, say: Callable[[str], None]) -> Iterator[Outcome]:
+def _baselines(
+    trace: Trace, base: float, margins: Sequence[float], say: Callable[[str], None]
+) -> Iterator[Outcome]:
     say("fixed keep-alive")
     for minutes in _MINUTES:
         yield fixed(trace, minutes * 60.0)
@@ -147,7 +151,7 @@ def _baselines(trace: Trace, base: float, say: Callable[[str], None]) -> Iterato
             setting = f"after {trusted}, tail {tail:g} %"
             yield outcome("hybrid histogram", setting, trace, windows_of(trace, policy))
     say("forecast")
-    for margin in _MARGINS:
+    for margin in margins:
         foreseen = windows_of(trace, ForecastPolicy(margin=margin))
         yield outcome("forecast", f"margin {margin:.0%}", trace, foreseen)
     say("greedy-dual")

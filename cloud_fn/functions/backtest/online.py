@@ -60,19 +60,6 @@ def logs_before(trace: Trace, now_s: float) -> tuple[Log, ...]:
     return tuple(logs)
 
 
-def before(trace: Trace, now_s: float) -> Trace:
-    """The part of *trace* before *now_s*, with all its functions."""
-    kept = trace.at_s < now_s
-    return Trace(
-        name=trace.name,
-        sizes_bytes=trace.sizes_bytes,
-        invocations=trace.invocations,
-        at_s=trace.at_s[kept],
-        of=trace.of[kept],
-        span_s=now_s,
-    )
-
-
 def back_tested(replay: Replay, budgets: Sequence[float], *, every_s: float) -> tuple[Outcome, ...]:
     """What would have come of each budget; see :func:`chosen_windows`."""
     played = chosen_windows(replay, budgets, every_s=every_s)
@@ -99,7 +86,7 @@ def chosen_windows(
         now_s = number * every_s
         rows = np.flatnonzero((trace.at_s >= now_s) & (trace.at_s < now_s + every_s))
         evidence = Evidence(logs_before(trace, now_s))
-        most_byte_s = fixed(before(trace, now_s), 600.0).idle_byte_s
+        most_byte_s = fixed(trace.before(now_s), 600.0).idle_byte_s
         learned = [evidence.learned(budget * most_byte_s) for budget in budgets]
         prospects = Prospects(_chances(replay, learned[0], rows))
         sizes = trace.sizes_bytes[trace.of[rows]]

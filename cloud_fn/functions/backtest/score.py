@@ -58,11 +58,13 @@ def summed(
     policy: str, setting: str, trace: Trace, cold: np.ndarray, idle_byte_s: float
 ) -> Outcome:
     """The outcome of *cold*, one for each moment."""
-    by_function = np.bincount(trace.of[cold], minlength=trace.functions)
+    invocations = trace.invocations
+    colds = np.bincount(trace.of[cold], minlength=trace.functions)
+    shares = colds[invocations > 0] / invocations[invocations > 0]
     return Outcome(
         policy=policy,
         setting=setting,
         cold=int(cold.sum()),
-        p75_cold_share=float(np.percentile(by_function / trace.invocations, 75)),
+        p75_cold_share=float(np.percentile(shares, 75)) if len(shares) else 0.0,
         idle_byte_s=idle_byte_s,
     )

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,20 +32,28 @@ class Trace:
     """When functions were asked, over ``span_s``; execution takes no time.
 
     ``at_s`` holds all moments, function after function and within one in order, and ``of`` says of
-    which function each is. ``sizes_bytes`` and ``invocations`` (which may be more than moments:
-    those of one minute count as one moment) have one entry for each function.
+    which function each is, and ``counts`` how many invocations it stands for: those of one minute
+    are one moment. ``sizes_bytes`` has one entry for each function.
     """
 
     name: str
     sizes_bytes: Floats
-    invocations: Ints
     at_s: Floats
     of: Ints
+    counts: Ints
     span_s: float
 
     @property
     def functions(self) -> int:
         return len(self.sizes_bytes)
+
+    @property
+    def invocations(self) -> Ints:
+        """Of each function."""
+        total: Ints = np.bincount(self.of, weights=self.counts, minlength=self.functions).astype(
+            np.int64
+        )
+        return total
 
     @property
     def last(self) -> npt.NDArray[np.bool_]:
@@ -64,32 +72,34 @@ class Trace:
     def all_alike(self) -> "Trace":
         """The same with instances that all take the mean of the sizes."""
         same = np.full(self.functions, float(self.sizes_bytes.mean()))
-        return Trace(
-            name=self.name,
-            sizes_bytes=same,
-            invocations=self.invocations,
-            at_s=self.at_s,
-            of=self.of,
-            span_s=self.span_s,
+        return replace(self, sizes_bytes=same)
+
+    def before(self, now_s: float) -> "Trace":
+        """The part of it before *now_s*, with all its functions."""
+        kept = self.at_s < now_s
+        return replace(
+            self, at_s=self.at_s[kept], of=self.of[kept], counts=self.counts[kept], span_s=now_s
         )
 
     def spread(self, seed: int) -> "Trace":
         """The same with each minute's invocations somewhere within it.
 
-        They are drawn evenly, and of those of one minute the first and the last are kept: between
-        them no policy unloads.
+        They are drawn evenly. Of those of one minute the first and the last are kept: between them
+        no policy unloads.
         """
         rng = np.random.default_rng(seed)
-        first = rng.uniform(0, MINUTE_S, len(self.at_s))
-        second = rng.uniform(0, MINUTE_S, len(self.at_s))
-        at = np.stack((np.minimum(first, second), np.maximum(first, second)), axis=1)
-        return Trace(
+        drawn = rng.uniform(0, MINUTE_S, (len(self.at_s), 2))
+        first, last = drawn.min(axis=1), drawn.max(axis=1)
+        many = self.counts > 1
+        kept = np.stack((np.ones_like(many), many), axis=1).ravel()
+        at_s = self.at_s[:, None] + np.stack((np.where(many, first, drawn[:, 0]), last), axis=1)
+        counts = np.stack((np.ones_like(self.counts), self.counts - 1), axis=1)
+        return replace(
+            self,
             name=f"{self.name}, within minutes",
-            sizes_bytes=self.sizes_bytes,
-            invocations=self.invocations,
-            at_s=(self.at_s[:, None] + at).ravel(),
-            of=np.repeat(self.of, 2),
-            span_s=self.span_s,
+            at_s=at_s.ravel()[kept],
+            of=np.repeat(self.of, 2)[kept],
+            counts=counts.ravel()[kept],
         )
 
 
@@ -109,9 +119,9 @@ def trace_of(name: str, counts: npt.NDArray[np.int64], sizes_bytes: Sequence[flo
     return Trace(
         name=name,
         sizes_bytes=np.asarray(sizes_bytes, dtype=float)[asked],
-        invocations=counts.sum(axis=1),
         at_s=minute.astype(np.float64) * MINUTE_S,
         of=of,
+        counts=counts[of, minute],
         span_s=counts.shape[1] * MINUTE_S,
     )
 
@@ -158,9 +168,9 @@ def own_log(root: Path) -> Trace:
     return Trace(
         name=str(path),
         sizes_bytes=np.array([float(each.size_bytes) for each in asked]),
-        invocations=np.array([int(each[:, 1].sum()) for each in minutes]),
         at_s=at.astype(np.float64) * MINUTE_S,
         of=np.repeat(np.arange(len(minutes)), [len(each) for each in minutes]),
+        counts=np.concatenate([each[:, 1] for each in minutes]),
         span_s=(last + 1 - since) * MINUTE_S,
     )
 

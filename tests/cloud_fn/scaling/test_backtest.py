@@ -89,15 +89,7 @@ def test_what_is_known_before_a_moment_ends_with_it() -> None:
 def test_the_future_changes_nothing_that_was_chosen_before_it() -> None:
     """The second half of one trace is silent: its first half has gone just the same."""
     whole = timers()
-    kept = whole.at_s < 240 * 60
-    half = Trace(
-        name="half",
-        sizes_bytes=whole.sizes_bytes,
-        invocations=whole.invocations,
-        at_s=whole.at_s[kept],
-        of=whole.of[kept],
-        span_s=240 * 60.0,
-    )
+    half, kept = whole.before(240 * 60), whole.at_s < 240 * 60
     cut, full = (
         chosen_windows(Replay.of(each), [0.5], every_s=1800.0)[0] for each in (half, whole)
     )
@@ -154,11 +146,15 @@ def test_the_published_landmarks_are_found_again() -> None:
     assert best.cold == pytest.approx(1151, rel=0.01)
 
 
-def test_spread_within_minutes_keeps_every_function_and_its_order() -> None:
-    spread = timers().spread(1)
-    assert len(spread.at_s) == 2 * len(timers().at_s)
+def test_spread_within_minutes_every_invocation_stays_in_its_minute() -> None:
+    counts = np.zeros((2, 9), dtype=np.int64)
+    counts[0, [1, 4]], counts[1, 7] = (1, 5), 2
+    spread = trace_of("made up", counts, [1.0, 1.0]).spread(1)
+    assert (spread.at_s // 60).tolist() == [1, 4, 4, 7, 7]
+    assert spread.of.tolist() == [0, 0, 0, 1, 1]
+    assert spread.counts.tolist() == [1, 1, 4, 1, 1]
     assert (spread.lasted_s >= 0).all()
-    assert (spread.at_s < spread.span_s).all()
+    assert spread.invocations.tolist() == [6, 2]
 
 
 def write(path: Path, text: str) -> Path:
