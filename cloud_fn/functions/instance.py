@@ -6,10 +6,12 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from cloud_fn.errors import FunctionFailed, InvalidRequest
+from cloud_fn.functions.handlers import Handlers
 from cloud_fn.functions.loading import Loaded, Loader
 from cloud_fn.functions.prepacking import Prepacking
 from cloud_fn.functions.spec import Function
@@ -21,6 +23,9 @@ from protos.tensors import Buffer
 
 MAX_PIECES = 16
 """A model has 1 to 5 plans worth having over all bandwidths; the longest unused piece goes."""
+
+
+_NONE = Handlers()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,7 @@ class Instance:
     def __init__(self, function: Function) -> None:
         self.function = function
         self._loader = Loader(function)
+        self._handlers = _NONE if not (function.before or function.after) else None
         self._prepacking = Prepacking()
         self._pieces: OrderedDict[tuple[object, ...], Loaded] = OrderedDict()
         self._lock = threading.Lock()
@@ -55,24 +61,22 @@ class Instance:
 
         Raises:
             InvalidRequest: it is malformed, or the function cannot run on what it holds.
-            FunctionFailed: the model cannot be loaded.
+            FunctionFailed: the model cannot be loaded, or a handler of its own failed.
         """
         began = time.perf_counter()
         with self._told():
             request = wire.decode_request(data)
-            asked = time.perf_counter()
-            found, load_s = self._piece(
-                {tensor.name for tensor in request.inputs},
-                request.outputs,
-                is_cut=request.cut is not None,
-            )
-            loaded = time.perf_counter()
-            made = found.piece.run(arrays(request.inputs))
+            is_cut = request.cut is not None
+            handlers, imported_s = (_NONE, 0.0) if is_cut else self._own_python()
+            given = handlers.given(arrays(request.inputs))
+            found, opened_s = self._piece(set(given), request.outputs, is_cut=is_cut)
+            made = handlers.made(found.piece.run(given))
             body = wire.encode_reply(self._reply(request, made))
         ended = time.perf_counter()
         if found.copying is not None:
             self._prepacking.answered(found.piece, found.copying)
-        return Executed(body=body, load_s=load_s, infer_s=(asked - began) + (ended - loaded))
+        load_s = imported_s + opened_s
+        return Executed(body=body, load_s=load_s, infer_s=max(0.0, ended - began - load_s))
 
     def warm(self, tensors: Sequence[str]) -> float:
         """Have the tail after the cut of these boundary tensors ready; gives the seconds it took.
@@ -101,6 +105,21 @@ class Instance:
             id=request.id,
             outputs=tuple(Tensor.of(name, np.asarray(value)) for name, value in made.items()),
         )
+
+    def _own_python(self) -> tuple[Handlers, float]:
+        """The function's handlers, and the seconds spent on importing them.
+
+        They are for whole requests: a device that runs a head has the steps that come before.
+        """
+        if self._handlers is not None:
+            return self._handlers, 0.0
+        began = time.perf_counter()
+        with self._loading:
+            if self._handlers is None:
+                function = self.function
+                folder = None if function.handlers_dir is None else Path(function.handlers_dir)
+                self._handlers = Handlers.load(function.before, function.after, folder=folder)
+        return self._handlers, time.perf_counter() - began
 
     def _piece(
         self, inputs: set[str], outputs: tuple[str, ...], *, is_cut: bool
