@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 
 from planner.correspondence import Graphs, corresponding
+from planner.errors import CutError
 from planner.graph import TensorInfo
 from planner.infos import SILENT, random_inputs
 from planner.laid_out import lay_out
@@ -63,8 +64,6 @@ def compile_ready(network: Model, folder: Path) -> Compiled:
     crossing = {name: info for name, info in graph.tensors.items() if info.crosses}
     plain, blocked = corresponding(graphs, inputs, crossing)
     outputs = tuple(info.name for info in network.outputs)
-    needed, _ = graph.needed(outputs, inputs)
-    read = {name for index in needed for name in graph.ops[index].inputs} | set(outputs)
     detail = ReadyDetail(
         tensors=tuple(map(_tensor, graph.tensors.values())),
         ops=tuple(
@@ -78,13 +77,20 @@ def compile_ready(network: Model, folder: Path) -> Compiled:
         digest=network.digest,
         inputs=tuple(map(_tensor, network.inputs)),
         outputs=tuple(map(_tensor, network.outputs)),
-        needs_all=read.issuperset(inputs),
+        is_plain=_is_plain(network, outputs),
         detail=msgspec.Raw(msgspec.json.encode(detail)),
     )
     write_json(compiled.document, document)
     if not (folder / WEIGHTS_FILE).exists():
         return Compiled(optimised=compiled.optimised, document=compiled.document, weights=None)
     return compiled
+
+
+def _is_plain(network: Model, outputs: tuple[str, ...]) -> bool:
+    try:
+        return network.choose([info.name for info in network.inputs]).outputs == outputs
+    except CutError:
+        return False
 
 
 def write_optimised(model: bytes, folder: Path, source: Path | None) -> onnx.ModelProto:
@@ -131,7 +137,7 @@ def race(ready: Ready, *, threads: int = 1) -> Race | None:
     """Time the whole network both ways, run by run in turn, on made-up input.
 
     Returns:
-        None where it does not run on that, or does not need all of its inputs.
+        None where it does not run on that, or is none whose outputs need all of its inputs.
 
     Raises:
         ModelError: ONNX Runtime refuses it.

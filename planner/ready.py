@@ -73,7 +73,7 @@ class ReadyDetail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ReadyDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of a network; ``needs_all`` says whether its outputs need all of its inputs.
+    """What is known of a network; of a plain one, all outputs come of inputs, and of all of those.
 
     ``detail`` is a :class:`ReadyDetail`. It takes milliseconds to read, and who wants the network's
     outputs of its inputs does without.
@@ -83,7 +83,7 @@ class ReadyDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     digest: str
     inputs: tuple[ReadyTensor, ...]
     outputs: tuple[ReadyTensor, ...]
-    needs_all: bool
+    is_plain: bool
     detail: msgspec.Raw
 
 
@@ -107,11 +107,11 @@ class Ready:
             names: what is given, by default its inputs.
 
         Returns:
-            None where *names* are others, or not all are needed; the model then says more.
+            None where *names* are others, or the network is not plain; the model then says more.
         """
         inputs = {each.name: each.info for each in self.document.inputs}
         given = tuple(inputs if names is None else names)
-        if not self.document.needs_all or set(given) != inputs.keys():
+        if not self.document.is_plain or set(given) != inputs.keys():
             return None
         outputs = tuple(each.name for each in self.document.outputs)
         return Chosen(

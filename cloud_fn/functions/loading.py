@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import onnxruntime as ort
 
+from cloud_fn.functions import pages
 from cloud_fn.functions.made_here import Made, MadeHere
 from cloud_fn.functions.prepacking import Copying, has_room
 from cloud_fn.functions.spec import Function, ReadyFiles
@@ -54,7 +55,7 @@ class _Found:
 
     ready: Ready
     prepacking_pays: bool
-    weights_bytes: int
+    weights: Path | None
     held: Made | None = None
 
 
@@ -99,11 +100,12 @@ class Loader:
         threads, ready = self._function.threads, found.ready
         alone = not outputs and (self._function.steps_path is None or not is_cut)
         if alone and (whole := ready.whole(inputs)) is not None:
-            session = ready.open(whole, threads=threads)
+            with pages.coming(found.weights):
+                session = ready.open(whole, threads=threads)
             opened = functools.partial(ready.open, whole, threads=threads, prepack=True)
             return Loaded(
                 piece=network_piece(whole, session),
-                copying=_copying(found, found.weights_bytes, opened),
+                copying=_copying(found, found.weights, opened),
             )
         model = self._ready_model
         if model is None:
@@ -114,11 +116,12 @@ class Loader:
         part = model.part(chosen)
         if part is None:
             return self._load_kept(found, model, chosen)
-        session = ready.session(part, threads=threads)
+        with pages.coming(found.weights):
+            session = ready.session(part, threads=threads)
         opened = functools.partial(ready.session, part, threads=threads, prepack=True)
         return Loaded(
             piece=model.assembled(chosen, session),
-            copying=_copying(found, found.weights_bytes, opened),
+            copying=_copying(found, found.weights, opened),
         )
 
     def _load_kept(self, found: _Found, model: ReadyModel, chosen: Chosen) -> Loaded:
@@ -133,11 +136,12 @@ class Loader:
             threads=self._function.threads,
             folder=made.folder,
         )
+        with pages.coming(made.weights):
+            session = opened(prepack=False)
+        prepacked = functools.partial(opened, prepack=True)
         return Loaded(
-            piece=model.assembled(chosen, opened(prepack=False)),
-            copying=_copying(
-                found, made.weights_bytes, functools.partial(opened, prepack=True), held=made
-            ),
+            piece=model.assembled(chosen, session),
+            copying=_copying(found, made.weights, prepacked, held=made),
         )
 
     def _find(self) -> _Found | None:
@@ -156,7 +160,7 @@ class Loader:
         return _Found(
             ready=ready,
             prepacking_pays=made.prepacking_pays,
-            weights_bytes=made.weights_bytes,
+            weights=made.weights,
             held=made,
         )
 
@@ -169,9 +173,8 @@ class Loader:
         ready = self._opened(folder / files.document.digest, folder / files.graph.digest, folder)
         if ready is None:
             return None
-        return _Found(
-            ready=ready, prepacking_pays=files.prepacking_pays, weights_bytes=files.weights_bytes
-        )
+        weights = None if files.weights is None else folder / files.weights.digest
+        return _Found(ready=ready, prepacking_pays=files.prepacking_pays, weights=weights)
 
     def _opened(self, document: Path, graph: Path, folder: Path) -> Ready | None:
         try:
@@ -251,14 +254,14 @@ def _choose(
 
 def _copying(
     found: _Found,
-    size_bytes: int,
+    weights: Path | None,
     opened: Callable[[], ort.InferenceSession],
     *,
     held: Made | None = None,
 ) -> Copying | None:
-    if not found.prepacking_pays:
+    if not found.prepacking_pays or weights is None:
         return None
-    return Copying(open=opened, size_bytes=size_bytes, held=(found, held))
+    return Copying(open=opened, size_bytes=weights.stat().st_size, held=(found, held))
 
 
 def _weights_of(network: Model) -> int:

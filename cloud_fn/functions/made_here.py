@@ -66,9 +66,10 @@ class Made:
         return self.kept.folder
 
     @property
-    def weights_bytes(self) -> int:
+    def weights(self) -> Path | None:
+        """Where it has large ones."""
         weights = self.kept.folder / WEIGHTS_FILE
-        return weights.stat().st_size if weights.exists() else 0
+        return weights if weights.exists() else None
 
 
 class MadeHere:

@@ -1,8 +1,8 @@
 """What this node has made of published versions, on its disk: one folder for each version.
 
-An instance writes in the folder of its own version alone, so that no function's code can change
-what another's instances open. How much all of them take is looked at by the gateway, which may
-write in each. Losing any of it costs time only.
+An instance writes in its own folder alone. A function with handlers has one to itself, so that no
+function's code can change what another's instances open. How much all of them take is looked at by
+the gateway, which may write in each. Losing any of it costs time only.
 """
 
 import logging
@@ -72,9 +72,15 @@ class NodeCache:
         self._root = root
         self._most_bytes = most_bytes
 
-    def folder(self, manifest: Manifest) -> Path | None:
-        """The folder of a version, after making room; None where it cannot be written."""
-        folder = self._root / key_of(msgspec.json.encode(manifest.content.identity))
+    def folder(self, manifest: Manifest, owner: str = "") -> Path | None:
+        """The folder of a version, after making room; None where it cannot be written.
+
+        Args:
+            manifest: the version.
+            owner: the function that has it to itself; by default all share it.
+        """
+        key = key_of(msgspec.json.encode(manifest.content.identity), owner.encode())
+        folder = self._root / key
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.trim()

@@ -35,10 +35,6 @@ class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def files(self) -> tuple[StoredFile, ...]:
         return (self.graph, self.document, *((self.weights,) if self.weights else ()))
 
-    @property
-    def weights_bytes(self) -> int:
-        return 0 if self.weights is None else self.weights.size_bytes
-
 
 class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One version of a model under a function's name, as an instance loads it.
@@ -97,7 +93,9 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         content = manifest.content
         paths: dict[str, Path] = {file.digest: catalog.blobs.path(file) for file in content.files}
         steps = content.steps
-        folder = (cache or NodeCache(catalog.root / "cache")).folder(manifest)
+        settled = {} if settings is None else _settled(settings)
+        owner = name if settled.get("before") or settled.get("after") else ""
+        folder = (cache or NodeCache(catalog.root / "cache")).folder(manifest, owner)
         return cls(
             model=manifest.name,
             version=manifest.version,
@@ -105,7 +103,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             steps_path=None if steps is None else str(paths[steps.digest].absolute()),
             dims=content.dims,
             name=name,
-            **({} if settings is None else _settled(settings)),
+            **settled,
             handlers_dir=handlers_dir,
             ready=_ready(manifest, catalog),
             cache_path=None if folder is None else str(folder.absolute()),

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cloud_fn.functions import Function, loading, made_here, prepacking
+from cloud_fn.functions import Function, loading, made_here, pages, prepacking
 from cloud_fn.functions.loading import Loaded, Loader
 from cloud_fn.functions.node_cache import NodeCache
 from cloud_fn.functions.prepacking import Copying, Prepacking
@@ -266,6 +266,26 @@ def copied(loaded: Loaded, size_bytes: int = 1) -> Copying:
     data = loaded.piece._held
     assert data is not None
     return Copying(open=lambda: data.session, size_bytes=size_bytes)
+
+
+def test_weights_that_are_not_in_memory_are_asked_for(
+    function: Function, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, np.ndarray]
+) -> None:
+    brought: list[Path] = []
+    done = threading.Event()
+
+    def bring(weights: Path, mapped: threading.Event) -> None:
+        assert mapped.wait(30)
+        brought.append(weights)
+        done.set()
+
+    monkeypatch.setattr(pages, "is_cold", lambda _: True)
+    monkeypatch.setattr(pages, "_bring", bring)
+    load(Loader(function), "x")
+    assert done.wait(30)
+    weights = function.ready[0].weights
+    assert weights is not None
+    assert brought == [Path(function.ready[0].folder) / weights.digest]
 
 
 def test_a_piece_that_is_asked_for_again_gets_a_copy_and_no_other_does(function: Function) -> None:

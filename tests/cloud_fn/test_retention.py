@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_fn.functions import retention
+from cloud_fn.config import Instance
+from cloud_fn.functions import Function, retention
 from cloud_fn.functions.node_cache import NodeCache, read_shelf, store_in, write_shelf
 from cloud_fn.functions.retention import Item, Shelf
-from cloud_fn.registry import Catalog
+from cloud_fn.functions.settings import Settings, resolve
+from cloud_fn.registry import Catalog, Manifest
 from cloud_fn.registry.push import push
 from planner.store import Store
 
@@ -121,6 +123,20 @@ def level(folder: Path) -> None:
         for _ in range(read_shelf(folder).items[entry.folder.name].uses):
             shelf = use(shelf, entry.folder.name, size_bytes=entry.size_bytes)
     write_shelf(folder, shelf)
+
+
+def test_a_function_with_handlers_has_a_folder_to_itself(
+    catalog: Catalog, published: dict[str, Manifest]
+) -> None:
+    """Its code could else change what the instances of another open."""
+    resolved = resolve(Settings(), Instance())
+    handled = resolve(Settings(before="handlers:before"), Instance())
+    folders = [
+        Function.of(published["mlp"], catalog, name=name, settings=settings).cache_path
+        for name, settings in (("mlp", resolved), ("b", resolved), ("c", handled), ("d", handled))
+    ]
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3
 
 
 def test_uses_are_counted_in_the_versions_own_folder(versions: list[Path]) -> None:

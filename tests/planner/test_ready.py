@@ -154,6 +154,20 @@ def test_an_input_that_no_output_needs_is_not_asked_for(tmp_path: Path) -> None:
     assert got["y"].tolist() == [[1.0] * 4]
 
 
+def test_an_output_that_comes_of_no_input_is_an_answer_as_it_is_in_the_model(
+    tmp_path: Path,
+) -> None:
+    nodes = [helper.make_node("Exp", ["x"], ["y"]), helper.make_node("Neg", ["w"], ["c"])]
+    path = save(tmp_path / "constant.onnx", nodes, [a_weight("w", 4)], [1, 4], [1, 4])
+    proto = onnx.load(str(path))
+    proto.graph.output.append(helper.make_tensor_value_info("c", FLOAT, [4]))
+    onnx.save(proto, str(path))
+    model = read(path)
+    ready = made_ready(model, tmp_path / "ready")
+    assert ready.ready.whole() is None
+    assert ready.choose(["x"]).outputs == model.choose(["x"]).outputs == ("y",)
+
+
 def test_every_cut_answers_as_the_models_own_tail_or_says_that_it_cannot(
     both: tuple[Model, ReadyModel],
 ) -> None:
