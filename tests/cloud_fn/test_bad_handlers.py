@@ -65,7 +65,10 @@ REFUSED = {
         f"loops (mlp:1) ran longer than {MAX_EXECUTION_S:g} s (max_execution_s)",
     ),
     "eats": ("INTERNAL", "the function needed more memory than it may have (max_memory_bytes)"),
-    "shares": ("INTERNAL", "the instance of shares (mlp:1) ended while it ran the request: it used more"),
+    "shares": (
+        "INTERNAL",
+        "the instance of shares (mlp:1) ended while it ran the request: it used more",
+    ),
     "crashes": (
         "INTERNAL",
         "the instance of crashes (mlp:1) ended while it ran the request: it was killed by SIGSEGV",
