@@ -22,7 +22,7 @@ class Learning:
         logbook: Logbook,
         *,
         budget_bytes: int,
-        learn: Callable[[Learned], None],
+        learn: Callable[[Learned, Mapping[str, int]], None],
         sizes: Callable[[], Mapping[str, int]],
     ) -> None:
         """Prepare.
@@ -30,7 +30,7 @@ class Learning:
         Args:
             logbook: what is learnt from.
             budget_bytes: what idle instances may take together, on average over time.
-            learn: is told what was chosen.
+            learn: is told what was chosen, and what an instance of each function takes.
             sizes: what instances were last seen to take, by function.
         """
         self._logbook = logbook
@@ -58,7 +58,7 @@ class Learning:
             span_s=arrivals.span_s(minute),
             budget_bytes=self._budget_bytes,
         )
-        self._learn(learned)
+        self._learn(learned, {name: asked.size_bytes for name, asked in arrivals.functions.items()})
         log.info(
             "policies chosen anew: functions=%d price=%.3g weight=%g",
             *(len(arrivals.functions), learned.price, learned.weight),

@@ -2,10 +2,11 @@
 
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cloud_fn.functions.confinement import Confinement
 from cloud_fn.functions.launch import CPU, CUDA
+from cloud_fn.functions.logbook import USUAL_BYTES
 from cloud_fn.functions.scaling import Learned, policy_of
 from cloud_fn.functions.settings import Resolved
 from cloud_fn.functions.slot import Limits
@@ -28,10 +29,12 @@ class Limiting:
         self._resolved = resolved
         self._open_files = open_files
         self._learned = Learned()
+        self._sizes: Mapping[str, int] = {}
         self._known: dict[str, tuple[Resolved, Learned, Limits]] = {}
 
-    def learn(self, learned: Learned) -> None:
-        """What the logs of all functions say from now on."""
+    def learn(self, learned: Learned, sizes: Mapping[str, int]) -> None:
+        """What the logs say from now on, and what an instance of each function takes, in bytes."""
+        self._sizes = sizes
         self._learned = learned
 
     def __call__(self, function: Function) -> Limits:
@@ -50,7 +53,11 @@ class Limiting:
             max_instances=found.max_instances,
             max_execution_s=found.max_execution_s,
             start_timeout_s=found.start_timeout_s,
-            policy=policy_of(found.scaling, learned=learned),
+            policy=policy_of(
+                found.scaling,
+                learned=learned,
+                size_bytes=self._sizes.get(function.name, USUAL_BYTES),
+            ),
             confinement=Confinement(
                 max_memory_bytes=found.max_memory_bytes,
                 open_files=self._open_files,

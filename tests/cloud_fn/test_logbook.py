@@ -1,5 +1,6 @@
 """What is remembered of requests, and what is chosen from it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,9 @@ def test_what_is_chosen_from_the_log_is_told(tmp_path: Path, wall: Wall) -> None
         wall.minute = START + 10 * number
         for name in "abcd":
             book.asked(name)
-    told: list[Learned] = []
-    learning = Learning(book, budget_bytes=1 << 30, learn=told.append, sizes=dict)
-    assert learning.choose() == told[0]
-    assert max(range(241), key=lambda minute: told[0].later[minute]) == 10
+    told: list[tuple[Learned, Mapping[str, int]]] = []
+    learning = Learning(
+        book, budget_bytes=1 << 30, learn=lambda *what: told.append(what), sizes=dict
+    )
+    assert [(learning.choose(), dict.fromkeys("abcd", USUAL_BYTES))] == told
+    assert max(range(241), key=lambda minute: told[0][0].later[minute]) == 10
