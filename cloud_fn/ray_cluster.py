@@ -28,6 +28,7 @@ class RayCluster:
         self._config = config
         self._folder = folder
         self._own: tuple[Mark, ...] = ()
+        self._first: tuple[Mark, ...] = ()
 
     def start(self) -> float:
         """Start Ray, or connect to the one that runs.
@@ -70,9 +71,10 @@ class RayCluster:
 
     def stop(self) -> None:
         """Disconnect; a Ray of our own ends, and so does every process that it started."""
-        started = self.processes()
+        # Ray's agents outlive a raylet that was killed, and are nobody's children any more.
+        started = {*self._first, *self.processes()}
         ray.shutdown()
-        processes.end(started, _END_S)
+        processes.end(tuple(started), _END_S)
 
     def _start_own(self) -> None:
         ray.init(
@@ -88,3 +90,4 @@ class RayCluster:
             _node_ip_address="127.0.0.1",  # else it listens on every interface
         )
         self._own = processes.children_named(os.getpid(), _SERVERS)
+        self._first = self.processes()

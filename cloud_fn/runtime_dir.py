@@ -4,6 +4,7 @@ Below one directory that only its owner may enter, each server has a directory n
 number. What a killed server left there is cleaned up when the next one starts.
 """
 
+import contextlib
 import os
 import shutil
 import stat
@@ -91,6 +92,7 @@ class HostFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.socket = path / "host.sock"
+        self._complaint = path.with_name(f"{path.name}.why")
 
     def take(self) -> None:
         """Make it this process's own, after ending all that an earlier host left there.
@@ -107,6 +109,20 @@ class HostFolder:
         host = processes.mark(os.getpid())
         assert host is not None
         _write(self.path, Record(server=host, processes=tuple(started)), _HOST_RECORD)
+
+    def complain(self, why: str) -> None:
+        """Say why there is no host, for whoever waits for one."""
+        with contextlib.suppress(OSError):
+            self._complaint.write_text(why)
+
+    def complaint(self) -> str | None:
+        """Take the newest complaint, if there is one."""
+        try:
+            why = self._complaint.read_text()
+            self._complaint.unlink()
+        except OSError:
+            return None
+        return why
 
     def end(self) -> None:
         """End the host that has it, if there is one, and all that it has started."""
@@ -135,8 +151,8 @@ def clear_stale(base: Path) -> tuple[Path, ...]:
             continue
         if record is None and not _is_abandoned(path):
             continue
-        for host in sorted(path.glob("hosts/*")):
-            HostFolder(host).clear()
+        for found in sorted(path.glob(f"hosts/*/{_HOST_RECORD}")):
+            HostFolder(found.parent).clear()
         if record is not None:
             processes.end_all(record.processes)
         shutil.rmtree(path, ignore_errors=True)

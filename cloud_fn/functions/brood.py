@@ -22,8 +22,8 @@ from multiprocessing.connection import Connection
 from cloud_fn import processes
 from cloud_fn.errors import InstanceLost
 from cloud_fn.functions import prctl
-from cloud_fn.functions.forks import Forks
-from cloud_fn.functions.held import Held, because, of_memory
+from cloud_fn.functions.forks import Forks, because
+from cloud_fn.functions.held import Held, of_memory
 from cloud_fn.processes import Mark
 from cloud_fn.runtime_dir import HostFolder
 
@@ -70,7 +70,7 @@ class Brood:
         self._trouble = ""
         self._fork_at_s = self._look_at_s = 0.0
         self._busy_since_s: float | None = None
-        self._adopts = False
+        self._adopts = self._forked = False
         self._changes = False
 
     def run(self, opened: Callable[[], None] = lambda: None) -> None:
@@ -193,12 +193,16 @@ class Brood:
             self._lost_forks()
 
         self._selector.register(watch, selectors.EVENT_READ, lost)
+        self._forked = False
         self._changes = True
 
     def _lost_forks(self) -> None:
         """The kernel has killed all instances with it; nothing else may stay."""
+        if not self._forked:
+            raise InstanceLost(f"the fork server ended before it forked: {self._forks.fate()}")
         self.say("the fork server ended, and its instances with it: starting another")
         self._adopts = True
+        self._fork_at_s, self._trouble = 0.0, ""
         for held in tuple(self._held.values()):
             self._bury(held)
         self._start_forks()
@@ -247,6 +251,7 @@ class Brood:
         except (OSError, EOFError) as error:
             self._fail(f"no process can be forked: {' '.join(str(error).split())}")
             return
+        self._forked = True
         held = Held(fork)
         os.set_blocking(fork.output.fileno(), False)
         self._selector.register(fork.output, selectors.EVENT_READ, lambda: self._read(held))
@@ -314,6 +319,7 @@ class Brood:
         """Nothing is forked for a while, and whoever waits too long is told *why*."""
         self._fork_at_s = time.monotonic() + _AFTER_FAILURE_S
         self._trouble = why
+        self._files.complain(why)
         log.error("no spare: error=%s", why)
 
     def _look(self) -> None:

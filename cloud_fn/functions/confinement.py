@@ -37,7 +37,7 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     writable_paths: tuple[str, ...] = ()
 
 
-def confine(limits: Confinement, *, home: Path, readable: tuple[str, ...]) -> bool:
+def confine(limits: Confinement, *, readable: tuple[str, ...], writable: tuple[str, ...]) -> bool:
     """Hold this process, which must have no other thread yet, and all it will start to *limits*.
 
     The wall against memory is the size of what is private and writable, beyond what the process
@@ -46,8 +46,8 @@ def confine(limits: Confinement, *, home: Path, readable: tuple[str, ...]) -> bo
 
     Args:
         limits: what it may use.
-        home: the folder that is its own.
         readable: what it may read, beside the system's and Python's files.
+        writable: the folders that it may write in.
 
     Returns:
         Whether files are out of its reach; False where the kernel cannot do that.
@@ -68,7 +68,7 @@ def confine(limits: Confinement, *, home: Path, readable: tuple[str, ...]) -> bo
     prctl.keep_file_capabilities()
     return landlock.restrict(
         readable=(*_SYSTEM, *_python(), *readable),
-        writable=(home, *limits.writable_paths),
+        writable=writable,
         devices=("/dev/null", *map(str, Path("/dev").glob("nvidia*"))),
     )
 

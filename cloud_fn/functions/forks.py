@@ -5,7 +5,9 @@ All of it is for one thread. The kernel takes the fork server down with the thre
 
 import contextlib
 import multiprocessing
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from cloud_fn.errors import InstanceLost
 from cloud_fn.functions import spare
 from cloud_fn.processes import Mark
 
+_WITH_ITS_FORK_SERVER = 255
 _PRELOAD = "cloud_fn.functions.fork_server"
 _END_S = 5.0
 
@@ -73,6 +76,15 @@ class Fork:
             self._process.close()
 
 
+def because(exit_code: int) -> str:
+    """A clause that says how a process ended by itself."""
+    if exit_code == _WITH_ITS_FORK_SERVER:
+        return "the fork server that it came from ended"
+    if exit_code < 0:
+        return f"it was killed by {signal.Signals(-exit_code).name}"
+    return f"it left with exit code {exit_code}"
+
+
 class Forks:
     """A fork server that has imported what instances need, and forks them."""
 
@@ -94,7 +106,7 @@ class Forks:
         Raises:
             InstanceLost: it does not start.
         """
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        self._drop()
         self._sockets.mkdir(mode=0o700)
         # Else its socket lies wherever temporary files do, and stays there after a kill.
         process.current_process()._config["tempdir"] = str(self._sockets)  # type: ignore[attr-defined]  # noqa: SLF001
@@ -107,6 +119,15 @@ class Forks:
             raise InstanceLost("the fork server ended at once: the host's log says why")
         return self.mark
 
+    def fate(self) -> str:
+        """How the fork server ended, as a clause."""
+        assert self.mark is not None
+        found = os.waitid(os.P_PID, self.mark.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        if found is None:
+            return "it runs"
+        is_signal = found.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+        return because(-found.si_status if is_signal else found.si_status)
+
     def fork(self, token: str) -> Fork:
         """Fork one more process, which becomes a spare.
 
@@ -114,15 +135,19 @@ class Forks:
             OSError | EOFError: the fork server is gone.
         """
         assert self.mark is not None
-        return Fork(
-            token,
-            spare.Nest(
-                home=str(self._folder / token),
-                socket=str(self._folder / f"{token}.sock"),
-                server=self.mark.pid,
-                gateway=self._gateway.pid,
-            ),
+        nest = spare.Nest(
+            home=str(self._folder / token),
+            socket=str(self._folder / f"{token}.sock"),
+            server=self.mark.pid,
+            gateway=self._gateway.pid,
         )
+        fork = Fork(token, nest)
+        if _python()._forkserver_pid != self.mark.pid:  # noqa: SLF001
+            # Python has started one of its own accord in place of ours, whose forks end at once.
+            fork.close()
+            shutil.rmtree(fork.home, ignore_errors=True)
+            raise EOFError("the fork server ended")
+        return fork
 
     def stop(self) -> None:
         """End the fork server; its instances go with it."""
@@ -134,6 +159,17 @@ class Forks:
         for each in found:
             processes.kill(each)
         processes.wait_gone(found, _END_S)
+        self._drop()
+
+    def _drop(self) -> None:
+        """Have Python forget its fork server, and remove its socket."""
+        python = _python()
+        if (pid := python._forkserver_pid) is not None:  # noqa: SLF001
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(FileNotFoundError, ChildProcessError):
+                python._stop()  # noqa: SLF001
+            python._forkserver_pid = python._forkserver_address = None  # noqa: SLF001
         shutil.rmtree(self._sockets, ignore_errors=True)
 
 

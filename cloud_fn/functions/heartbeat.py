@@ -62,6 +62,7 @@ class Heartbeat:
         self._pulse = pulse
         self._changed = threading.Condition()
         self._host: Mark | None = None
+        self._why = ""
         self._closing = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name=f"host.{kind}", daemon=True)
 
@@ -79,9 +80,9 @@ class Heartbeat:
             while self._host is None:
                 left_s = until_s - time.monotonic()
                 if self._closing.is_set() or not self._changed.wait(max(0.0, left_s)):
+                    why = self._why or "the log says why"
                     raise InstanceLost(
-                        f"the host of {self.kind} instances did not come up in time: "
-                        "the log says why"
+                        f"the host of {self.kind} instances did not come up in time: {why}"
                     )
             return self._host
 
@@ -125,6 +126,9 @@ class Heartbeat:
         """The host that comes up; None if none does."""
         until_s = time.monotonic() + self._pulse.place_s
         while time.monotonic() < until_s and not self._closing.wait(_LOOK_S):
+            if (why := self._files.complaint()) is not None:
+                log.error("host in trouble: kind=%s why=%s", self.kind, why)
+                self._why = why
             with contextlib.suppress(OSError, WireError):
                 client = HostClient(self._files.socket, timeout_s=_CONNECT_S)
                 try:
@@ -133,6 +137,7 @@ class Heartbeat:
                     client.close()
                     raise
                 with self._changed:
+                    self._why = ""
                     self._host = well.host
                     self._changed.notify_all()
                 log.info("host is there: kind=%s pid=%d", self.kind, well.host.pid)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from cloud_fn.functions.bounded_log import BoundedLog
 from cloud_fn.functions.forks import Fork
 
-_WITH_ITS_FORK_SERVER = 255
 _MiB = 1 << 20
 
 
@@ -41,15 +40,6 @@ class Held:
                 end(self.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 continue
-
-
-def because(exit_code: int) -> str:
-    """A clause that says how a process ended by itself."""
-    if exit_code == _WITH_ITS_FORK_SERVER:
-        return "the fork server that it came from ended"
-    if exit_code < 0:
-        return f"it was killed by {signal.Signals(-exit_code).name}"
-    return f"it left with exit code {exit_code}"
 
 
 def of_memory(max_memory_bytes: int) -> str:

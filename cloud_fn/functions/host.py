@@ -55,8 +55,16 @@ class Host:
         self._is_unconfined = False
 
     def run(self) -> None:
-        """Serve until told to close or the gateway is gone; see :meth:`Brood.run`."""
-        self._brood.run(self._listen)
+        """Serve until told to close or the gateway is gone; see :meth:`Brood.run`.
+
+        Raises:
+            InstanceLost | OSError: it cannot be a host; the gateway hears of it, too.
+        """
+        try:
+            self._brood.run(self._listen)
+        except (InstanceLost, OSError) as error:
+            self._files.complain(" ".join(str(error).split()))
+            raise
 
     def start(self, request: Start, function: bytes) -> Started:
         """Make an instance of a spare.

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,6 +27,7 @@ Warm: TypeAlias = Callable[[Sequence[str]], float]
 """Loads the tail after the cut of these boundary tensors; gives the seconds that took."""
 
 _BACKLOG = 64
+_LATER_S = 0.1
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -69,7 +71,12 @@ class Listener:
 
     def _accept(self) -> None:
         while True:
-            connection, _ = self._socket.accept()
+            try:
+                connection, _ = self._socket.accept()
+            except OSError as error:  # the function has as many files open as it may
+                log.error("nobody let in: error=%s", error)
+                time.sleep(_LATER_S)
+                continue
             if peer_of(connection) != self._peer:
                 connection.close()  # one function has no business with another
                 continue

@@ -32,6 +32,7 @@ _END_S = 6.0
 _WHY_S = 2.0
 _AGAIN_S = 0.02
 _GONE_S = 5.0
+_AFTER_FAILURE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ def _be_host(settings: HostSettings) -> None:
         Host(settings).run()
     except Exception:
         log.exception("host ended")
+        time.sleep(_AFTER_FAILURE_S)
         os._exit(1)  # the whole worker is the host, and Ray starts another
     if not processes.alive(settings.gateway):
         os._exit(0)

@@ -14,7 +14,7 @@ import msgspec
 
 from cloud_fn.functions import prctl
 from cloud_fn.functions.confinement import Confinement, confine
-from cloud_fn.functions.listener import Execute, Listener, listening
+from cloud_fn.functions.listener import Listener, Warm, listening
 from cloud_fn.functions.spec import Function
 
 ENGINE = "cloud_fn.functions.instance:Instance"
@@ -94,12 +94,16 @@ def _become(order: Order, nest: Nest, sock: socket.socket) -> Told:
         beside = {str(Path(path).resolve().parent) for path in files}
         if function.handlers_dir is not None:
             beside.add(function.handlers_dir)
+        writable = (nest.home, *order.confinement.writable_paths)
+        if function.cache_path is not None:
+            writable += (function.cache_path,)
         confined = confine(
-            order.confinement, home=Path(nest.home), readable=(*order.readable, *beside)
+            order.confinement, readable=(*order.readable, *beside), writable=writable
         )
         module, _, name = order.engine.partition(":")
-        execute: Execute = getattr(importlib.import_module(module), name)(function).execute
-        Listener(sock, execute, peer=nest.gateway).start()
+        engine = getattr(importlib.import_module(module), name)(function)
+        warm: Warm | None = getattr(engine, "warm", None)
+        Listener(sock, engine.execute, peer=nest.gateway, warm=warm).start()
     except Exception as error:  # noqa: BLE001  whoever waits for the instance is told
         return Told(error=" ".join(f"{type(error).__name__}: {error}".split())[:300])
     return Told(confined=confined)

@@ -92,6 +92,9 @@ class Rogue:
                 return number
         return count
 
+    def do_close(self) -> None:
+        self._kept.clear()
+
     def do_signal(self, pid: int) -> str:
         try:
             os.kill(pid, 0)

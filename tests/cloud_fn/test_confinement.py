@@ -4,14 +4,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cloud_fn.errors import FunctionFailed
 from cloud_fn.functions import landlock
+from cloud_fn.functions.channel import Connection
 from cloud_fn.functions.listener import OUT_OF_MEMORY
-from tests.cloud_fn.hosting import MiB, RunningHost, a_function, running, until
+from tests.cloud_fn.hosting import WAIT_S, MiB, RunningHost, a_function, running, until
 
 needs_landlock = pytest.mark.skipif(
     landlock.abi() < 1, reason="this kernel has no Landlock, and instances are not confined by it"
@@ -70,6 +72,18 @@ def test_an_instance_opens_so_many_files_dumps_no_core_and_keeps_to_its_processo
     host.end(instance)
 
 
+def test_an_instance_that_has_opened_all_it_may_lets_callers_in_once_it_closes_some(
+    host: RunningHost,
+) -> None:
+    instance = host.start(open_files=64)
+    assert 0 < instance.do("open", 100) < 64
+    with closing(Connection(instance.socket)) as second:
+        second.send(b'["echo", 2]', timeout_s=WAIT_S)
+        assert instance.do("close") is None
+        assert bytes(second.receive(timeout_s=WAIT_S).body) == b"2"
+    host.end(instance)
+
+
 @needs_landlock
 def test_an_instance_writes_in_its_own_folder_only(host: RunningHost) -> None:
     instance, other = host.start(), host.start()
@@ -90,10 +104,12 @@ def test_an_instance_writes_in_its_own_folder_only(host: RunningHost) -> None:
 
 
 @needs_landlock
-def test_a_folder_may_be_made_writable(host: RunningHost) -> None:
-    cache = host.folder.parent / "cache"
+def test_a_folder_may_be_made_writable_and_the_functions_cache_is(host: RunningHost) -> None:
+    given, cache = host.folder.parent / "given", host.folder.parent / "cache"
+    given.mkdir()
     cache.mkdir()
-    instance = host.start(writable_paths=(str(cache),))
+    instance = host.start(a_function(cache_path=str(cache)), writable_paths=(str(given),))
+    assert instance.do("write", str(given / "x")) == "written"
     assert instance.do("write", str(cache / "x")) == "written"
     host.end(instance)
 

@@ -70,9 +70,11 @@ def test_two_hundred_instances_forked_from_one_server_infer_and_end(
     assert len({answer for _, answer in lives}) == 1
     assert wire.decode_reply(lives[0][1]).outputs[0].array().shape == (1, 3)
     assert [pid for pid, _ in lives if running(pid)] == []
-    until(lambda: host.well().spares == 2)
-    left = {path.name for path in host.folder.iterdir()}
-    assert len(left) == len({"forks", "host.json", "host.sock"}) + 2 * 2
+    spares = 2 * 2  # a folder and a socket each
+    until(
+        lambda: len([*host.folder.iterdir()]) == len({"forks", "host.json", "host.sock"}) + spares
+    )
+    assert host.well().instances == 0
 
 
 def opened(pid: int) -> dict[str, str]:

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from cloud_fn import processes
@@ -49,10 +50,11 @@ class Placer:
 
     def close(self) -> None:
         self._closing.set()
-        for host in self.hosts:
-            host.kill()
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():  # it may be about to start one more
+                for host in self.hosts:
+                    host.kill()
+                thread.join(0.1)
 
 
 class Watched:
@@ -71,7 +73,7 @@ class Watched:
         (found,) = [
             pid
             for pid in processes.children(self.pid())
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "isthmus-forks"
+            if running(pid) and psutil.Process(pid).name() == "isthmus-forks"
         ]
         return found
 
@@ -197,6 +199,23 @@ def test_a_host_that_does_not_come_up_is_placed_again(short: Path) -> None:
             assert asked.acquire(timeout=WAIT_S)
         with pytest.raises(InstanceLost, match="host of cpu instances did not come up in time"):
             heart.reach(0.0)
+
+
+def test_a_host_that_cannot_be_one_says_why_to_whoever_waits(short: Path) -> None:
+    """Here because its path leaves no room for sockets."""
+    folder = short / ("x" * 80)
+    hosts: list[subprocess.Popen[bytes]] = []
+    heart = Heartbeat("cpu", HostFolder(folder), lambda: hosts.append(start_host(folder)))
+    heart.start()
+
+    def refusal() -> str:
+        with pytest.raises(InstanceLost) as caught:
+            heart.reach(0.0)
+        return str(caught.value)
+
+    with closing(heart):
+        until(lambda: refusal().endswith("did not come up in time: AF_UNIX path too long"))
+    assert hosts[0].wait(WAIT_S) == 1
 
 
 def test_a_host_that_cannot_be_placed_is_tried_again(
