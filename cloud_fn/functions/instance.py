@@ -21,8 +21,9 @@ from protos.errors import WireError
 from protos.invocation import Reply, Request, Tensor, arrays
 from protos.tensors import Buffer
 
-MAX_PIECES = 16
-"""A model has 1 to 5 plans worth having over all bandwidths; the longest unused piece goes."""
+MAX_PIECES = 20
+"""A model has 1 to 5 plans worth having over all bandwidths, and at most 16 cuts are deployed; the
+longest unused piece goes."""
 
 
 _NONE = Handlers()
