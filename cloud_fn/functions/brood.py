@@ -18,13 +18,14 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from cloud_fn import processes
 from cloud_fn.errors import InstanceLost
 from cloud_fn.functions import prctl
 from cloud_fn.functions.forks import Forks, because
 from cloud_fn.functions.held import Held, of_memory
-from cloud_fn.processes import Mark
+from cloud_fn.functions.host_settings import HostSettings
 from cloud_fn.runtime_dir import HostFolder
 
 log = logging.getLogger(__name__)
@@ -43,18 +44,12 @@ _CHUNK_BYTES = 1 << 16
 class Brood:
     """:meth:`run` is the loop; the other public methods may be called from any other thread."""
 
-    def __init__(self, files: HostFolder, *, gateway: Mark, spares: int) -> None:
-        """Prepare; nothing is started.
-
-        Args:
-            files: where sockets and folders of the processes lie.
-            gateway: the process that they work for, and end with.
-            spares: how many forked processes wait for a function.
-        """
-        self._files = files
-        self._gateway = gateway
-        self._wanted = spares
-        self._forks = Forks(files.path, gateway=gateway)
+    def __init__(self, settings: HostSettings) -> None:
+        """Prepare; nothing is started."""
+        self._files = HostFolder(Path(settings.folder))
+        self._gateway = settings.gateway
+        self._wanted = settings.spares
+        self._forks = Forks(settings)
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._closing = threading.Event()

@@ -1,9 +1,9 @@
-"""What one instance may use and touch, and how it is held to it from its first request on."""
+"""What one instance may use and touch, and how it is held to that."""
 
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -37,40 +37,60 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     writable_paths: tuple[str, ...] = ()
 
 
-def confine(limits: Confinement, *, readable: tuple[str, ...], writable: tuple[str, ...]) -> bool:
-    """Hold this process, which must have no other thread yet, and all it will start to *limits*.
+class Cell:
+    """What holds a process to its limits, made ready ahead because that takes a millisecond.
 
     The wall against memory is the size of what is private and writable, beyond what the process
-    has now: an allocation that would pass it fails at once. What it cannot see, such as memory
-    shared with children, is looked at from outside; see :class:`cloud_fn.functions.host.Host`.
-
-    Args:
-        limits: what it may use.
-        readable: what it may read, beside the system's and Python's files.
-        writable: the folders that it may write in.
-
-    Returns:
-        Whether files are out of its reach; False where the kernel cannot do that.
-
-    Raises:
-        OSError: the system refused, such as for processors that it does not have.
+    has at first: an allocation that would pass it fails at once. What it cannot see, such as memory
+    shared with children, is looked at from outside; see :class:`cloud_fn.functions.brood.Brood`.
     """
-    if limits.cpus is not None:
-        os.sched_setaffinity(0, limits.cpus)
-    wall_bytes = _data_bytes() + limits.max_memory_bytes
-    for kind, value in (
-        (resource.RLIMIT_DATA, wall_bytes),
-        (resource.RLIMIT_NOFILE, limits.open_files),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (value, value))
-    prctl.gain_no_privileges()
-    prctl.keep_file_capabilities()
-    return landlock.restrict(
-        readable=(*_SYSTEM, *_python(), *readable),
-        writable=writable,
-        devices=("/dev/null", *map(str, Path("/dev").glob("nvidia*"))),
-    )
+
+    def __init__(self, home: str, *, readable: tuple[str, ...]) -> None:
+        """Prepare it for this process, which gives up what root may do and others may not.
+
+        Args:
+            home: the folder that is the process's own.
+            readable: what it may read, beside the system's and Python's files.
+
+        Raises:
+            OSError: the system refused.
+        """
+        prctl.gain_no_privileges()
+        prctl.keep_file_capabilities()
+        self._first_bytes = _data_bytes()
+        self._rules = landlock.Ruleset()
+        self._rules.allow_reading((*_SYSTEM, *_python(), *readable))
+        self._rules.allow_writing([home])
+        gpus = (str(path) for path in Path("/dev").iterdir() if path.name.startswith("nvidia"))
+        self._rules.allow_devices(("/dev/null", *gpus))
+
+    def lock(
+        self, limits: Confinement, *, readable: Iterable[str], writable: Iterable[str]
+    ) -> bool:
+        """Hold this process to *limits*, and all that it will start; it has one thread yet.
+
+        Args:
+            limits: what it may use.
+            readable: what else it may read.
+            writable: what else it may write in.
+
+        Returns:
+            Whether files are out of its reach; False where the kernel cannot do that.
+
+        Raises:
+            OSError: the system refused, such as for processors that it does not have.
+        """
+        if limits.cpus is not None:
+            os.sched_setaffinity(0, limits.cpus)
+        for kind, value in (
+            (resource.RLIMIT_DATA, self._first_bytes + limits.max_memory_bytes),
+            (resource.RLIMIT_NOFILE, limits.open_files),
+            (resource.RLIMIT_CORE, 0),
+        ):
+            resource.setrlimit(kind, (value, value))
+        self._rules.allow_reading(readable)
+        self._rules.allow_writing((*limits.writable_paths, *writable))
+        return self._rules.restrict()
 
 
 def _python() -> Iterator[str]:

@@ -19,6 +19,7 @@ from typing import Any
 from cloud_fn import processes
 from cloud_fn.errors import InstanceLost
 from cloud_fn.functions import spare
+from cloud_fn.functions.host_settings import HostSettings
 from cloud_fn.processes import Mark
 
 _WITH_ITS_FORK_SERVER = 255
@@ -88,16 +89,16 @@ def because(exit_code: int) -> str:
 class Forks:
     """A fork server that has imported what instances need, and forks them."""
 
-    def __init__(self, folder: Path, *, gateway: Mark) -> None:
+    def __init__(self, settings: HostSettings) -> None:
         """Prepare; nothing is started.
 
         Args:
-            folder: where instances' sockets and folders, and the fork server's socket, will lie.
-            gateway: the process that may talk to instances.
+            settings: the host's; instances' sockets and folders, and the fork server's socket, will
+                lie in its folder.
         """
-        self._folder = folder
+        self._settings = settings
+        self._folder = folder = Path(settings.folder)
         self._sockets = folder / "forks"
-        self._gateway = gateway
         self.mark: Mark | None = None
 
     def start(self) -> Mark:
@@ -139,7 +140,9 @@ class Forks:
             home=str(self._folder / token),
             socket=str(self._folder / f"{token}.sock"),
             server=self.mark.pid,
-            gateway=self._gateway.pid,
+            gateway=self._settings.gateway.pid,
+            readable=self._settings.readable,
+            engine=self._settings.engine,
         )
         fork = Fork(token, nest)
         if _python()._forkserver_pid != self.mark.pid:  # noqa: SLF001

@@ -51,7 +51,7 @@ class Host:
     def __init__(self, settings: HostSettings) -> None:
         self._settings = settings
         self._files = HostFolder(Path(settings.folder))
-        self._brood = Brood(self._files, gateway=settings.gateway, spares=settings.spares)
+        self._brood = Brood(settings)
         self._is_unconfined = False
 
     def run(self) -> None:
@@ -76,8 +76,6 @@ class Host:
         order = Order(
             function=msgspec.Raw(function),
             confinement=request.confinement,
-            readable=self._settings.readable,
-            engine=self._settings.engine,
         )
         for _ in range(_TRIES):
             held = self._brood.take(request.label, until_s)

@@ -8,9 +8,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from pathlib import Path
-
-from cloud_fn.functions import prctl
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _VERSION = 1
@@ -50,69 +47,85 @@ def abi() -> int:
     return max(0, int(found))
 
 
-def restrict(
-    *, readable: Iterable[str | Path], writable: Iterable[str | Path], devices: Iterable[str | Path]
-) -> bool:
-    """Let this thread, and all that it starts from now on, open nothing but these.
+class Ruleset:
+    """What a process may open once :meth:`restrict` is called: what was allowed, nothing else.
 
     What is open already stays open. Where the kernel can, signals and abstract sockets reach only
-    processes that are confined with this one.
-
-    Args:
-        readable: folders and files to read and execute.
-        writable: folders to do anything in but make devices.
-        devices: device files to read, write and control.
-
-    Returns:
-        Whether the kernel has Landlock; without it nothing is restricted. Paths that do not exist
-        are left out.
-
-    Raises:
-        OSError: the kernel has it and refused.
+    processes that are confined with this one. Without Landlock all of it does nothing.
     """
-    version = abi()
-    if version < 1:
-        return False
-    known = (1 << max(bits for since, bits in _RIGHTS_OF_ABI if since <= version)) - 1
-    scopes = _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if version >= _SCOPES_ABI else 0
-    ruleset = _call(
-        _CREATE_RULESET,
-        ctypes.byref(_Ruleset(handled_access_fs=known, handled_access_net=0, scoped=scopes)),
-        ctypes.c_size_t(ctypes.sizeof(_Ruleset) if scopes else 8),
-        ctypes.c_uint32(0),
-    )
-    try:
-        anything = known & ~(_MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV)
-        for paths, rights in ((readable, _READ), (writable, anything), (devices, _DEVICE)):
-            for path in paths:
-                _allow(ruleset, path, rights & known)
-        prctl.gain_no_privileges()
-        _call(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
-    finally:
-        os.close(ruleset)
-    return True
 
+    def __init__(self) -> None:
+        """Allow nothing yet.
 
-def _allow(ruleset: int, path: str | Path, rights: int) -> None:
-    try:
-        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in _GONE:
+        Raises:
+            OSError: the kernel has Landlock and refused.
+        """
+        version = abi()
+        bits = max((bits for since, bits in _RIGHTS_OF_ABI if since <= version), default=0)
+        self._known = (1 << bits) - 1
+        self._fd: int | None = None
+        if version < 1:
             return
-        raise
-    try:
-        if not stat.S_ISDIR(os.fstat(found).st_mode):
-            rights &= _OF_FILES
-        rule = _PathBeneath(allowed_access=rights, parent_fd=found)
-        _call(
-            _ADD_RULE,
-            ctypes.c_int(ruleset),
-            ctypes.c_int(_PATH_BENEATH),
-            ctypes.byref(rule),
+        scopes = _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if version >= _SCOPES_ABI else 0
+        self._fd = _call(
+            _CREATE_RULESET,
+            ctypes.byref(
+                _Ruleset(handled_access_fs=self._known, handled_access_net=0, scoped=scopes)
+            ),
+            ctypes.c_size_t(ctypes.sizeof(_Ruleset) if scopes else 8),
             ctypes.c_uint32(0),
         )
-    finally:
-        os.close(found)
+
+    def allow_reading(self, paths: Iterable[str]) -> None:
+        """Folders and files may be read and executed; those that are not there are left out."""
+        self._allow(paths, _READ)
+
+    def allow_writing(self, paths: Iterable[str]) -> None:
+        """Anything may be done in folders but make devices."""
+        self._allow(paths, self._known & ~(_MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV))
+
+    def allow_devices(self, paths: Iterable[str]) -> None:
+        """Device files may be read, written and controlled."""
+        self._allow(paths, _DEVICE)
+
+    def restrict(self) -> bool:
+        """Hold this thread to it, and all that it will start; says whether the kernel can.
+
+        The process must have given up gaining privileges.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        if self._fd is None:
+            return False
+        _call(_RESTRICT_SELF, ctypes.c_int(self._fd), ctypes.c_uint32(0))
+        os.close(self._fd)
+        self._fd = None
+        return True
+
+    def _allow(self, paths: Iterable[str], rights: int) -> None:
+        if self._fd is None:
+            return
+        for path in paths:
+            try:
+                found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                raise
+            try:
+                is_folder = stat.S_ISDIR(os.fstat(found).st_mode)
+                allowed = rights & self._known & (-1 if is_folder else _OF_FILES)
+                rule = _PathBeneath(allowed_access=allowed, parent_fd=found)
+                _call(
+                    _ADD_RULE,
+                    ctypes.c_int(self._fd),
+                    ctypes.c_int(_PATH_BENEATH),
+                    ctypes.byref(rule),
+                    ctypes.c_uint32(0),
+                )
+            finally:
+                os.close(found)
 
 
 def _call(number: int, *arguments: object) -> int:
