@@ -1,7 +1,8 @@
 """A model's file of weights in the order in which a run reads them.
 
-A file that is not in memory is read from its beginning on, and so a run can begin with the first
-weights while the rest is on its way.
+A file that is not in memory is then read from its beginning on, each part as the run gets there. As
+ONNX Runtime orders them, 95 MB of convolutions took 160 to 170 ms longer to answer with nothing in
+memory than with everything; in order, 34 to 39 (medians of 7, 2 busy cores, 2026-11).
 """
 
 from collections.abc import Iterator

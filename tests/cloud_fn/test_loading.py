@@ -279,6 +279,7 @@ def test_weights_that_are_not_in_memory_are_asked_for(
         brought.append(weights)
         done.set()
 
+    monkeypatch.setattr(pages, "is_large", lambda _: True)
     monkeypatch.setattr(pages, "is_cold", lambda _: True)
     monkeypatch.setattr(pages, "_bring", bring)
     load(Loader(function), "x")

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from cloud_fn.functions import pages
 from cloud_fn.functions.pages import coming, is_cold, populate
 
 SIZE_BYTES = 8 << 20
 LIMIT_S = 30
+
+
+@pytest.fixture(autouse=True)
+def few_bytes_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "LARGE_BYTES", SIZE_BYTES)
 
 
 @pytest.fixture
@@ -39,6 +45,12 @@ def test_what_is_in_memory_is_left_alone(weights: Path) -> None:
 def test_what_is_not_there_or_empty_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").touch()
     with coming(tmp_path / name) as thread:
+        assert thread is None
+
+
+def test_what_is_small_is_left_to_the_run(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "LARGE_BYTES", SIZE_BYTES + 1)
+    with coming(cold) as thread:
         assert thread is None
 
 
