@@ -1,13 +1,12 @@
 """The gateway's side of the socket: bytes out, bytes in, unread."""
 
 import select
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cloud_fn.errors import CloudError, FunctionFailed, InvalidRequest
+from cloud_fn.functions.reach import Address, connect
 from protos.errors import WireError
 from protos.frames import recv_frame, send_frame
 from protos.tensors import Buffer
@@ -33,19 +32,13 @@ class Exchanged:
 class Connection:
     """One connection to an instance; carries one request at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, address: Address) -> None:
         """Connect.
 
         Raises:
             OSError: nobody listens there.
         """
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._socket.settimeout(_CONNECT_S)
-            self._socket.connect(str(path))
-        except OSError:
-            self._socket.close()
-            raise
+        self._socket = connect(address, timeout_s=_CONNECT_S)
 
     @property
     def is_idle(self) -> bool:

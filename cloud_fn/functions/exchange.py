@@ -106,7 +106,7 @@ class Exchange:
                 waiting = lease.live.idle.pop() if lease.live.idle else None
             if waiting is None:
                 try:
-                    return Connection(lease.live.running.socket_path)
+                    return Connection(lease.live.running.address)
                 except OSError as error:
                     raise NotTaken(error) from error
             if waiting.is_idle:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cloud_fn.errors import InstanceLost
 from cloud_fn.functions.host_calls import Close, HostClient, Ping, Reply, Request, Well
+from cloud_fn.functions.reach import Near
 from cloud_fn.processes import Mark
 from cloud_fn.runtime_dir import HostFolder
 from protos.errors import WireError
@@ -93,7 +94,7 @@ class Heartbeat:
             InstanceLost: it says why it will not.
             OSError | WireError: it is gone, or says nothing in time.
         """
-        client = HostClient(self._files.socket, timeout_s=_CONNECT_S)
+        client = HostClient(Near(self._files.socket), timeout_s=_CONNECT_S)
         with contextlib.closing(client):
             return client.ask(request, body, timeout_s=timeout_s)
 
@@ -130,7 +131,7 @@ class Heartbeat:
                 log.error("host in trouble: kind=%s why=%s", self.kind, why)
                 self._why = why
             with contextlib.suppress(OSError, WireError):
-                client = HostClient(self._files.socket, timeout_s=_CONNECT_S)
+                client = HostClient(Near(self._files.socket), timeout_s=_CONNECT_S)
                 try:
                     well = self._feel(client)
                 except BaseException:

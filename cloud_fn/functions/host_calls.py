@@ -1,13 +1,13 @@
-"""What the gateway may ask of a host, over a Unix socket of the host's own, and the asking."""
+"""What the gateway may ask of a host, over a socket of the host's own, and the asking."""
 
 import socket
-from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 
 from cloud_fn.errors import InstanceLost
 from cloud_fn.functions.confinement import Confinement
+from cloud_fn.functions.reach import Address, connect
 from cloud_fn.processes import Mark
 from protos.errors import WireError
 from protos.frames import recv_frame, send_frame
@@ -79,19 +79,13 @@ Reply: TypeAlias = Started | Reason | Well | Done | Refused
 class HostClient:
     """One connection to a host; carries one request at a time."""
 
-    def __init__(self, path: Path, *, timeout_s: float) -> None:
+    def __init__(self, address: Address, *, timeout_s: float) -> None:
         """Connect.
 
         Raises:
             OSError: nobody listens there.
         """
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self.socket.settimeout(timeout_s)
-            self.socket.connect(str(path))
-        except OSError:
-            self.socket.close()
-            raise
+        self.socket = connect(address, timeout_s=timeout_s)
 
     def ask(self, request: Request, body: Buffer = b"", *, timeout_s: float) -> tuple[Reply, bytes]:
         """Send a request and take its answer.

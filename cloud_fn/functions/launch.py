@@ -1,10 +1,10 @@
 """The seam between the pool and whatever starts instances."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from cloud_fn.functions.confinement import Confinement
+from cloud_fn.functions.reach import Address, Near
 from cloud_fn.functions.spec import Function
 from cloud_fn.processes import Mark
 
@@ -16,12 +16,22 @@ CUDA = "cuda"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """An instance that listens: its name in replies and logs, its process, socket and host."""
+    """An instance that listens: its name in replies and logs, its process, address and host.
+
+    ``process`` means something on the node where the instance is, and ``node`` is which one; it is
+    empty where there is only one.
+    """
 
     name: str
     process: Mark
-    socket_path: Path
+    address: Address
     kind: str = CPU
+    node: str = ""
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it is on this node, so that ``process`` is one of ours to look at."""
+        return isinstance(self.address, Near)
 
 
 class Launcher(Protocol):

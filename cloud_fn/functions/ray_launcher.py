@@ -22,6 +22,7 @@ from cloud_fn.functions.heartbeat import Heartbeat, Pulse
 from cloud_fn.functions.host_calls import End, Reason, Start, Started, Why
 from cloud_fn.functions.host_settings import HostSettings
 from cloud_fn.functions.launch import CPU, Running
+from cloud_fn.functions.reach import Near
 from cloud_fn.functions.spec import Function
 from cloud_fn.runtime_dir import RuntimeDir
 from protos.errors import WireError
@@ -147,7 +148,7 @@ class RayLauncher:
             return Running(
                 name=reply.name,
                 process=reply.process,
-                socket_path=Path(reply.socket),
+                address=Near(Path(reply.socket)),
                 kind=kind,
             )
 

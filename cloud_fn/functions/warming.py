@@ -87,7 +87,7 @@ class Warming:
     def _warm(self, slot: Slot, live: Live) -> None:
         try:
             try:
-                connection = Connection(live.running.socket_path)
+                connection = Connection(live.running.address)
             except OSError:
                 return  # its next request finds out that it is gone
             with closing(connection):

@@ -30,6 +30,7 @@ from cloud_fn.functions.host_calls import (
     Why,
 )
 from cloud_fn.functions.host_settings import HostSettings
+from cloud_fn.functions.reach import Near
 from cloud_fn.processes import Mark
 
 HERE = Path(__file__).resolve().parent
@@ -80,6 +81,7 @@ class RunningHost:
 
     def __init__(self, folder: Path, **changes: Any) -> None:  # noqa: ANN401  see start_host
         self.folder = folder
+        self._address = Near(folder / "host.sock")
         self.process = start_host(folder, **changes)
         self.instances: list[Instance] = []
         until(lambda: (folder / "host.sock").exists() or self.process.poll() is not None)
@@ -94,7 +96,7 @@ class RunningHost:
         self.process.wait()
 
     def ask(self, request: Request, body: bytes = b"") -> tuple[Reply, bytes]:
-        with contextlib.closing(HostClient(self.folder / "host.sock", timeout_s=WAIT_S)) as client:
+        with contextlib.closing(HostClient(self._address, timeout_s=WAIT_S)) as client:
             return client.ask(request, body, timeout_s=WAIT_S)
 
     def well(self) -> Well:
@@ -140,7 +142,8 @@ class Instance:
     def __init__(self, started: Started) -> None:
         self.name, self.pid = started.name, started.process.pid
         self.socket = Path(started.socket)
-        self.connection = Connection(self.socket)
+        self.address = Near(self.socket)
+        self.connection = Connection(self.address)
 
     def ask(self, body: bytes) -> bytes:
         self.connection.send(body, timeout_s=WAIT_S)

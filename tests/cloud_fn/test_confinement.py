@@ -77,7 +77,7 @@ def test_an_instance_that_has_opened_all_it_may_lets_callers_in_once_it_closes_s
 ) -> None:
     instance = host.start(open_files=64)
     assert 0 < instance.do("open", 100) < 64
-    with closing(Connection(instance.socket)) as second:
+    with closing(Connection(instance.address)) as second:
         second.send(b'["echo", 2]', timeout_s=WAIT_S)
         assert instance.do("close") is None
         assert bytes(second.receive(timeout_s=WAIT_S).body) == b"2"

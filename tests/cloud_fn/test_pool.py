@@ -18,6 +18,7 @@ from cloud_fn.functions import slot as slots
 from cloud_fn.functions.budget import UNMEASURED_BYTES
 from cloud_fn.functions.confinement import Confinement
 from cloud_fn.functions.launch import CPU, Running
+from cloud_fn.functions.reach import Near
 from cloud_fn.functions.scaling import FixedPolicy, History, Window, seen
 from cloud_fn.processes import Mark
 from protos.errors import WireError
@@ -120,7 +121,7 @@ class FakeLauncher:
             self.confinements.append(confinement)
             if len(self.instances) == 2:
                 self.second.set()
-        return Running(name=name, process=Mark(1, 0.0), socket_path=path)
+        return Running(name=name, process=Mark(1, 0.0), address=Near(path))
 
     def end(self, running: Running) -> None:
         self.instances[running.name].die()

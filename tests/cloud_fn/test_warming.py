@@ -24,6 +24,7 @@ from cloud_fn.functions.cuts import CutsReport, Deployed, Known, cut_of, cuts_of
 from cloud_fn.functions.instance import Executed
 from cloud_fn.functions.launch import CPU, Running
 from cloud_fn.functions.listener import Listener, listening, loaded
+from cloud_fn.functions.reach import Near
 from cloud_fn.processes import Mark
 from protos.deployments import MAX_CUTS, MAX_NAME_CHARS, MAX_TENSORS
 from protos.tensors import Buffer
@@ -98,7 +99,7 @@ class FakeLauncher:
         sock = self._sockets[name] = listening(self._folder / name)
         Ending(sock, self._engine.execute, peer=os.getpid(), warm=self._engine.warm).start()
         self.started.append(name)
-        return Running(name=name, process=Mark(1, 0.0), socket_path=self._folder / name)
+        return Running(name=name, process=Mark(1, 0.0), address=Near(self._folder / name))
 
     def end(self, running: Running) -> None:
         self.ended.append(running.name)
@@ -361,7 +362,7 @@ def test_an_instance_that_is_gone_is_left_to_its_next_request(
     pool, launcher = open_pool()
     pool.call(FUNCTION, b"")
     live = pool.slot(FUNCTION).lives[0]
-    live.running = replace(live.running, socket_path=Path("/tmp/is-nobody"))  # noqa: S108  not made
+    live.running = replace(live.running, address=Near(Path("/tmp/is-nobody")))  # noqa: S108  not made
     pool.cuts.deploy(FUNCTION, (A,))
     until(lambda: not live.warming)
     assert (pool.cuts.report(FUNCTION), launcher.ended) == (CutsReport(), [])
