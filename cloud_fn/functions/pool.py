@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from cloud_fn.errors import DeadlinePassed, InstanceLost, Stopping
 from cloud_fn.functions.budget import Budget
@@ -20,6 +21,7 @@ from protos.tensors import Buffer
 
 log = logging.getLogger(__name__)
 
+_ENDERS = 8
 _CLOSE_S = 5.0  # then whoever placed the instance ends it with all the rest
 _AFTER_FAILURE_S = 1.0
 _AGAIN_S = 0.02
@@ -125,14 +127,15 @@ class Pool:
         self._closing.set()
         self._keeper.stop()
         until_s = self.now() + _CLOSE_S
-        for slot in self.slots():
-            with slot.changed:
-                slot.changed.notify_all()
-                while slot.starting and (left_s := until_s - self.now()) > 0:
-                    slot.changed.wait(left_s)
-                lives = tuple(slot.lives)
-            for live in lives:
-                self.end(slot, live, "stopped")
+        with ThreadPoolExecutor(_ENDERS, thread_name_prefix="pool.close") as enders:
+            for slot in self.slots():
+                with slot.changed:
+                    slot.changed.notify_all()
+                    while slot.starting and (left_s := until_s - self.now()) > 0:
+                        slot.changed.wait(left_s)
+                    lives = tuple(slot.lives)
+                for live in lives:
+                    enders.submit(self.end, slot, live, "stopped")
 
     def now(self) -> float:
         """Seconds on this pool's clock."""
@@ -172,10 +175,22 @@ class Pool:
         with slot.changed:
             live.in_use -= 1
             slot.left(self.now())
-        return self.end(slot, live, why, replace=True)
+        return self.end(slot, live, why, replace=True, by_itself=why != "hung")
 
-    def end(self, slot: Slot, live: Live, why: str, *, replace: bool = False) -> str | None:
-        """Take *live* out of service and end it; gives what the launcher knows of its end."""
+    def end(
+        self,
+        slot: Slot,
+        live: Live,
+        why: str,
+        *,
+        replace: bool = False,
+        by_itself: bool = False,
+    ) -> str | None:
+        """Take *live* out of service and end it.
+
+        Returns:
+            Where it ended *by_itself*, what the launcher knows of that; it may take a second to.
+        """
         with slot.changed:
             ours, live.over = not live.over, True
             if ours:
@@ -187,7 +202,7 @@ class Pool:
                 if replace and not self._closing.is_set() and not slot.lives and not slot.starting:
                     self._begin(slot)
             slot.changed.notify_all()
-        said = self._launcher.why_ended(live.running)
+        said = self._launcher.why_ended(live.running) if by_itself else None
         if ours:
             log.info("instance ended: instance=%s why=%s", live.running.name, said or why)
             self._launcher.end(live.running)

@@ -92,6 +92,7 @@ class FakeLauncher:
         self.failed = threading.Event()
         self.second = threading.Event()
         self.why: str | None = None
+        self.asked_why: list[str] = []
         self.confinements: list[Confinement | None] = []
         self.instances: dict[str, FakeInstance] = {}
         self._folder = folder
@@ -129,6 +130,7 @@ class FakeLauncher:
         self.some_ended.set()
 
     def why_ended(self, running: Running) -> str | None:
+        self.asked_why.append(running.name)
         return self.why
 
 
@@ -547,6 +549,17 @@ def test_what_is_known_of_an_instances_end_is_told(open_pool: Opener) -> None:
         "the instance of m:1 ended while it ran the request: it used more than its 64 MiB of "
         "memory (max_memory_bytes); try again, or lower what one request needs"
     )
+
+
+def test_nobody_asks_why_an_instance_ended_that_was_told_to(open_pool: Opener) -> None:
+    """The answer would be waited for, as long as a process needs to be noticed."""
+    pool, launcher = open_pool(lambda body: None if body == b"!" else DONE)
+    pool.call(FUNCTION, b"")
+    with pytest.raises(InstanceLost):
+        pool.call(FUNCTION, b"!")
+    pool.call(FUNCTION, b"")
+    pool.close()
+    assert (sorted(launcher.ended), launcher.asked_why) == (["i1", "i2"], ["i1"])
 
 
 def test_a_further_start_that_fails_costs_nobody_who_has_an_instance(open_pool: Opener) -> None:
