@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from planner.errors import CutError
 from planner.graph import Graph, Op
-from planner.staging import Staging
+from planner.stagings import Staging
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,6 @@ those whose slowest one is least.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-import msgspec
 
 from planner.errors import NoFeasiblePlan, PlannerError
 from planner.footprint import held
@@ -20,18 +17,13 @@ from planner.plans import Certificate
 from planner.profiles import Profile
 from planner.solve import stages as programme
 from planner.solve.staged import Objective, Staged, slowest_s, total_s, use_of
+from planner.stagings import SCHEMA, Aim, Stage, StageOp, Staging
 from planner.ways import check_profile, op_seconds
 from planner.words import show_bytes, show_s
 from planner.work import work_of
 
-SCHEMA: Literal["isthmus.staging/1"] = "isthmus.staging/1"
-
 TIME_LIMIT_S = 30.0
 """For all programmes of one staging; what was proved by then is its certificate."""
-
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Bytes = Annotated[int, msgspec.Meta(ge=0)]
-Aim = Literal["latency", "throughput"]
 
 _OBJECTIVES: Mapping[Aim, Objective] = {"latency": total_s, "throughput": slowest_s}
 
@@ -55,58 +47,6 @@ LOCAL = Transfer(fixed_s=5e-4, per_byte_s=9e-10)
 """To an instance on the same machine and back, over a Unix socket, with moving the bytes from one
 message into the next: 0.38 to 0.43 ms at 4 kB each way, 1.1 to 2.3 at 600 kB, 5.5 to 6.3 at 3 MB,
 19 to 25 at 12 MB (medians of 50, two runs, 2 busy cores, 2026-11)."""
-
-
-class StageOp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An op and the tensors that it reads and makes, constants left out."""
-
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ops of one instance in order, between named tensors, and what they need there.
-
-    ``run_s`` is what the ops take and ``moved_s`` what moves ``moved_bytes`` in and out;
-    ``peak_bytes`` is the most that is alive at once beside the weights.
-    """
-
-    ops: tuple[StageOp, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    run_s: Seconds
-    moved_s: Seconds
-    moved_bytes: Bytes
-    weight_bytes: Bytes
-    peak_bytes: Bytes
-
-    @property
-    def seconds(self) -> float:
-        return self.run_s + self.moved_s
-
-
-class Staging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model's stages in order, the fewest that keep to the limits.
-
-    ``inputs`` and ``outputs`` are the network's own, which steps may lie before and after.
-    ``fewest`` is how many there must be at least, as far as that was proved: where it is the number
-    of stages, no fewer will do. ``certificate`` is of the objective's value for this many.
-    """
-
-    schema: Literal["isthmus.staging/1"]
-    model: str
-    digest: str
-    objective: Aim
-    sources: tuple[str, ...]
-    answers: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1)]
-    total_s: Seconds
-    slowest_s: Seconds
-    fewest: Annotated[int, msgspec.Meta(ge=1)]
-    certificate: Certificate
 
 
 def stages(

@@ -18,7 +18,7 @@ from cloud_fn.functions import Answer, Function
 from cloud_fn.functions.again import ATTEMPTS, until_answered
 from planner.errors import CutError
 from planner.routing import Leg, Routes
-from planner.staging import Staging
+from planner.stagings import Staging
 from protos import relay, wire
 from protos.errors import WireError
 from protos.invocation import Reply, Request, Route

@@ -29,8 +29,10 @@ import onnxruntime
 
 import cloud_fn.functions.instance
 import cloud_fn.functions.spare
+from planner.waking import wake
 
 __all__ = ["cloud_fn", "np", "onnxruntime"]
 
+wake()
 gc.collect()
 gc.freeze()  # else the first collection in each child copies every page that holds an object

@@ -7,7 +7,7 @@ from typing import Protocol
 from cloud_fn.deployments import Cuts
 from cloud_fn.functions import Answer, Function
 from cloud_fn.functions.chain import Chain
-from planner.staging import Staging
+from planner.stagings import Staging
 
 
 class Instances(Protocol):

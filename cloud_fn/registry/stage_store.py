@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from cloud_fn.errors import RegistryError
 from cloud_fn.registry.manifest import Manifest, check_name
-from planner.staging import Staging
+from planner.stagings import Staging
 from protos.documents import DocumentError, encode_json, read_json
 
 _Stamp: TypeAlias = tuple[int, int, int]

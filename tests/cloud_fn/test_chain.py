@@ -26,7 +26,8 @@ from cloud_fn.functions.instance import Instance
 from cloud_fn.registry.manifest import is_name
 from cloud_fn.service import account
 from planner.model import Model, read
-from planner.staging import Staging, Transfer, stages
+from planner.staging import Transfer, stages
+from planner.stagings import Staging
 from protos import wire
 from protos.invocation import Reply, Request, Tensor
 from testbed import models

@@ -18,7 +18,7 @@ from cloud_fn.functions.warming import Warming
 from cloud_fn.registry import Catalog, Manifest
 from cloud_fn.registry.stage_store import StageStore
 from planner.errors import NoFeasiblePlan
-from planner.staging import Staging
+from planner.stagings import Staging
 from protos import wire
 from protos.invocation import Request, Tensor
 

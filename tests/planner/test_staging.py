@@ -22,7 +22,8 @@ from planner.profiles import Profile
 from planner.solve import stages as programme
 from planner.solve.segments import Segments
 from planner.solve.staged import Objective, Staged, measure, slowest_s, total_s
-from planner.staging import Stage, Staging, Transfer, stages
+from planner.staging import Transfer, stages
+from planner.stagings import Stage, Staging
 from testbed import models
 from testbed.bench.reference import random_case
 
