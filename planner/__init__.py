@@ -4,6 +4,7 @@ The names below are loaded when first used: importing the package must not load 
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from planner.splitting import split
 
 __all__ = ["Model", "plan", "profile", "read", "split"]
+
+# ONNX Runtime reports to its maker since 1.29 unless told not to before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "Model": "planner.model",
