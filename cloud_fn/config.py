@@ -25,7 +25,8 @@ class Ray(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ``num_cpus`` and ``num_gpus`` are what our own Ray may hand out; None is all that the machine
     has. ``host_cpus`` is what Ray sets aside for a host: of use where others share the cluster, for
     it limits nothing. ``gpus_per_host``, which may be a fraction, is what the host of ``cuda``
-    instances gets; 0 is no such host.
+    instances gets; 0 is no such host. ``spread`` lets instances of a Ray that was joined run on
+    every node that can read the registry at the same path.
     """
 
     address: str = "local"
@@ -34,10 +35,16 @@ class Ray(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     host_cpus: Annotated[float, msgspec.Meta(ge=0)] = 0.1
     gpus_per_host: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     object_store_bytes: Annotated[int, msgspec.Meta(ge=75 * _MiB)] = 80 * _MiB
+    spread: bool = True
 
     @property
     def is_local(self) -> bool:
         return self.address == "local"
+
+    @property
+    def spreads(self) -> bool:
+        """Whether instances may be on other nodes; a Ray of our own has none."""
+        return self.spread and not self.is_local
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -39,6 +39,10 @@ class InstanceLost(CloudError):
     """The instance could not be started, or ended while it ran the request."""
 
 
+class HostLost(InstanceLost):
+    """The host of the instance ended while it ran the request, which may run elsewhere."""
+
+
 class FunctionFailed(CloudError):
     """The function itself is broken: its model cannot be loaded, or its code failed."""
 

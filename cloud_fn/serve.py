@@ -16,10 +16,11 @@ from cloud_fn.doors.grpc import GrpcDoor, check_free
 from cloud_fn.errors import ServeError
 from cloud_fn.functions import Pool
 from cloud_fn.functions.confinement import Confinement
-from cloud_fn.functions.launch import CPU, CUDA
+from cloud_fn.functions.launch import CPU, CUDA, Running
 from cloud_fn.functions.learning import Learning
 from cloud_fn.functions.limiting import Limiting
 from cloud_fn.functions.logbook import Logbook
+from cloud_fn.functions.nodes import Node, Resources
 from cloud_fn.functions.specifications import Specifications
 from cloud_fn.functions.staged import Staged
 from cloud_fn.registry import Catalog
@@ -68,6 +69,8 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         launcher = _launcher(config, runtime)
         stack.callback(launcher.close)
         launcher.open(timeout_s=_HOST_S)
+        if config.ray.spreads:
+            _say(f"instances run on {_named(launcher.nodes())}")
         # Only now: Ray forks to start its processes, and a fork hangs where gRPC runs.
         door = GrpcDoor(config, keys)
         stack.callback(door.close, 0.0)
@@ -102,7 +105,7 @@ def _start_ray(config: Config, runtime: RuntimeDir, stack: contextlib.ExitStack)
 
 
 def _launcher(config: Config, runtime: RuntimeDir) -> "RayLauncher":
-    from cloud_fn.functions.ray_launcher import RayLauncher, Resources
+    from cloud_fn.functions.ray_launcher import RayLauncher
 
     instance = config.instance
     kinds = {CPU: Resources(cpus=config.ray.host_cpus)}
@@ -116,6 +119,7 @@ def _launcher(config: Config, runtime: RuntimeDir) -> "RayLauncher":
         ),
         spares=instance.spares,
         readable=(config.registry_path,),
+        spread=config.ray.spreads,
     )
 
 
@@ -129,7 +133,7 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
         launcher,
         limiting,
         memory_budget_bytes=budget_bytes,
-        size_of=lambda running: processes.private_bytes([running.process.pid]) or None,
+        size_of=_size_of,
     )
     stack.callback(pool.close)
     logbook = Logbook(catalog.root)
@@ -155,6 +159,13 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
     return service
 
 
+def _size_of(running: Running) -> int | None:
+    """The memory of an instance on this node; of one elsewhere we cannot tell."""
+    if not running.is_near:
+        return None
+    return processes.private_bytes([running.process.pid]) or None
+
+
 def _announce(config: Config, address: Address, service: Service, ready_file: Path | None) -> None:
     if ready_file is not None:
         try:
@@ -172,6 +183,11 @@ def _drain(config: Config, service: Service, door: GrpcDoor, signals: Signals) -
     if left:
         log.warning("requests cut off: requests=%d", left)
     door.close(0.0 if left else 1.0)
+
+
+def _named(nodes: tuple[Node, ...]) -> str:
+    names = ", ".join(f"{node.short_id} at {node.address}" for node in nodes)
+    return f"node {names}, this one" if len(nodes) == 1 else f"{len(nodes)} nodes: {names}"
 
 
 def _say(text: str) -> None:

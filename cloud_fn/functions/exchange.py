@@ -6,8 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cloud_fn.errors import DeadlinePassed, FunctionFailed, InstanceLost, InvalidRequest
+from cloud_fn.errors import (
+    DeadlinePassed,
+    FunctionFailed,
+    HostLost,
+    InstanceLost,
+    InvalidRequest,
+)
 from cloud_fn.functions.channel import Connection, Exchanged
+from cloud_fn.functions.launch import BLAMELESS
 from cloud_fn.functions.slot import Lease
 from protos.errors import WireError
 from protos.tensors import Buffer
@@ -62,6 +69,7 @@ class Exchange:
 
         Raises:
             NotTaken: the instance is gone and has run nothing; its lease still holds.
+            HostLost: the instance went with its host, and may have begun to run the request.
             InvalidRequest | FunctionFailed | DeadlinePassed | InstanceLost | Stopping: as
                 :meth:`cloud_fn.functions.pool.Pool.call`.
         """
@@ -127,7 +135,8 @@ class Exchange:
             connection.close()
             why = self._places.drop(lease, "died")
             self._places.check_open()
-            raise InstanceLost(
+            kind = HostLost if why in BLAMELESS else InstanceLost
+            raise kind(
                 f"the instance of {lease.slot.function.key} ended while it ran the request: "
                 + (f"{why}; " if why else "")
                 + "try again, or lower what one request needs"

@@ -149,8 +149,9 @@ class Door:
         try:
             inside = connect(Near(path), timeout_s=_NEAR_S)
         except OSError:
-            why = self._files.complaint() if to == HOST else None
-            send_frame(outside, {"error": why or f"there is no {to} behind the door"})
+            complaint = self._files.complaint() if to == HOST else None
+            error = f"there is no {to} behind the door"
+            send_frame(outside, {"error": error, "complaint": complaint})
             return
         with inside:
             send_frame(outside, {})

@@ -5,14 +5,13 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloud_fn.errors import InstanceLost
 from cloud_fn.functions.host_calls import Close, HostClient, Ping, Reply, Request, Well
-from cloud_fn.functions.reach import Near
+from cloud_fn.functions.reach import Address, NotThere
+from cloud_fn.functions.stations import Hopeless, Station
 from cloud_fn.processes import Mark
-from cloud_fn.runtime_dir import HostFolder
 from protos.errors import WireError
 from protos.tensors import Buffer
 
@@ -29,13 +28,15 @@ class Pulse:
 
     A hung one is noticed after ``every_s + patience_s`` at most, a dead one at once. Its loop may
     be at one thing for ``busy_s``: a fork server needs 0.6 s for its imports, 3 s on a machine that
-    has other things to do (2 cores, 2026-11). One that was placed has ``place_s`` to come up.
+    has other things to do (2 cores, 2026-11). One that was placed has ``place_s`` to come up, and
+    one that cannot is placed again after ``again_s``.
     """
 
     every_s: float = 0.5
     patience_s: float = 1.2
     busy_s: float = 15.0
     place_s: float = 30.0
+    again_s: float = 5.0
 
 
 class Heartbeat:
@@ -43,33 +44,44 @@ class Heartbeat:
 
     def __init__(
         self,
-        kind: str,
-        files: HostFolder,
-        place: Callable[[], None],
+        name: str,
+        station: Station,
         *,
         pulse: Pulse = Pulse(),
     ) -> None:
         """Prepare; nothing is started.
 
         Args:
-            kind: what the host is called in logs.
-            files: its folder, where its socket appears when it is ready.
-            place: have a host started, or started again where the last one does not come back.
+            name: what the host is called in logs.
+            station: where it is to be.
             pulse: how it is watched.
         """
-        self.kind = kind
-        self._files = files
-        self._place = place
+        self.name = name
+        self._station = station
         self._pulse = pulse
         self._changed = threading.Condition()
         self._host: Mark | None = None
+        self._address: Address | None = None
+        self._failed = False
         self._why = ""
         self._closing = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name=f"host.{kind}", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name=f"host.{name}", daemon=True)
 
     def start(self) -> None:
         """Have the host placed, and keep it there."""
         self._keeper.start()
+
+    @property
+    def address(self) -> Address | None:
+        """Where the host listens; None while it is not there."""
+        with self._changed:
+            return None if self._host is None else self._address
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether the host is not there, and nothing speaks against its coming soon."""
+        with self._changed:
+            return self._host is None and not self._failed and not self._closing.is_set()
 
     def reach(self, until_s: float) -> Mark:
         """Wait until the host is there.
@@ -83,23 +95,32 @@ class Heartbeat:
                 if self._closing.is_set() or not self._changed.wait(max(0.0, left_s)):
                     why = self._why or "the log says why"
                     raise InstanceLost(
-                        f"the host of {self.kind} instances did not come up in time: {why}"
+                        f"the host of {self.name} instances did not come up in time: {why}"
                     )
             return self._host
 
-    def ask(self, request: Request, body: Buffer = b"", *, timeout_s: float) -> tuple[Reply, bytes]:
-        """Ask the host that is there now, on a connection of its own.
+    def ask(
+        self,
+        request: Request,
+        body: Buffer = b"",
+        *,
+        timeout_s: float,
+        at: Address | None = None,
+    ) -> tuple[Reply, bytes]:
+        """Ask the host at *at*, else the one that was there last, on a connection of its own.
 
         Raises:
             InstanceLost: it says why it will not.
             OSError | WireError: it is gone, or says nothing in time.
         """
-        client = HostClient(Near(self._files.socket), timeout_s=_CONNECT_S)
-        with contextlib.closing(client):
+        address = at or self._address
+        if address is None:
+            raise ConnectionRefusedError(f"the host of {self.name} instances has yet to come up")
+        with contextlib.closing(HostClient(address, timeout_s=_CONNECT_S)) as client:
             return client.ask(request, body, timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Have the host end all that it has, and let it go; its process may live on."""
+        """Have the host end all that it has, and let it go."""
         with self._changed:
             host, self._host = self._host, None
             self._closing.set()
@@ -109,43 +130,70 @@ class Heartbeat:
                 self.ask(Close(), timeout_s=_END_S)
         if self._keeper.ident is not None:
             self._keeper.join(self._pulse.place_s)
+        self._station.give_up()
+
+    def give_up(self) -> None:
+        """Its node is gone: whoever waits for the host, or for an instance of it, is told so."""
+        with self._changed:
+            self._host = None
+            self._why = "its node was lost"
+            self._closing.set()
+            self._changed.notify_all()
+        self._station.give_up()
 
     def _keep(self) -> None:
         while not self._closing.is_set():
             try:
-                self._place()
+                self._station.place()
             except Exception as error:  # noqa: BLE001  Ray's errors are many, and it may recover
-                log.error("host not placed: kind=%s error=%s", self.kind, _sentence(error))
+                log.error("host not placed: kind=%s error=%s", self.name, _sentence(error))
             while (client := self._await()) is not None:
                 with contextlib.closing(client):
                     why = self._watch(client)
                 if self._closing.is_set():
                     return
                 self._bury(why)
+                if not self._station.comes_back:
+                    break
 
     def _await(self) -> HostClient | None:
         """The host that comes up; None if none does."""
         until_s = time.monotonic() + self._pulse.place_s
         while time.monotonic() < until_s and not self._closing.wait(_LOOK_S):
-            if (why := self._files.complaint()) is not None:
-                log.error("host in trouble: kind=%s why=%s", self.kind, why)
-                self._why = why
+            if (why := self._station.complaint()) is not None:
+                self._complain(why)
+            try:
+                address = self._station.address()
+                client = HostClient(address, timeout_s=_CONNECT_S)
+            except Hopeless as error:
+                self._complain(str(error))
+                self._closing.wait(self._pulse.again_s)
+                return None
+            except OSError as error:
+                if isinstance(error, NotThere) and error.complaint is not None:
+                    self._complain(error.complaint)
+                continue
             with contextlib.suppress(OSError, WireError):
-                client = HostClient(Near(self._files.socket), timeout_s=_CONNECT_S)
                 try:
                     well = self._feel(client)
                 except BaseException:
                     client.close()
                     raise
                 with self._changed:
-                    self._why = ""
-                    self._host = well.host
+                    self._why, self._failed = "", False
+                    self._host, self._address = well.host, address
                     self._changed.notify_all()
-                log.info("host is there: kind=%s pid=%d", self.kind, well.host.pid)
+                log.info("host is there: kind=%s pid=%d", self.name, well.host.pid)
                 return client
         if not self._closing.is_set():
-            log.error("host did not come up: kind=%s s=%g", self.kind, self._pulse.place_s)
+            self._failed = True
+            log.error("host did not come up: kind=%s s=%g", self.name, self._pulse.place_s)
         return None
+
+    def _complain(self, why: str) -> None:
+        log.error("host in trouble: kind=%s why=%s", self.name, why)
+        with self._changed:
+            self._why, self._failed = why, True
 
     def _watch(self, client: HostClient) -> str:
         """Feel the host's pulse for as long as it has one; says why it has none any more."""
@@ -173,8 +221,8 @@ class Heartbeat:
     def _bury(self, why: str) -> None:
         with self._changed:
             host, self._host = self._host, None
-        log.warning("host lost: kind=%s pid=%s why=%s", self.kind, host and host.pid, why)
-        self._files.end()  # not its files: the next one may have begun to put its own there
+        log.warning("host lost: kind=%s pid=%s why=%s", self.name, host and host.pid, why)
+        self._station.end()  # not its files: the next one may have begun to put its own there
 
 
 def _sentence(error: Exception) -> str:

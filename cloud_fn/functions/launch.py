@@ -13,6 +13,11 @@ CPU = "cpu"
 CUDA = "cuda"
 """The kind whose instances share GPUs."""
 
+HOST_ENDED = "its host ended"
+NODE_LOST = "its node was lost"
+BLAMELESS = frozenset({HOST_ENDED, NODE_LOST})
+"""Reasons for an instance's end that lie with where it ran, and not with what it was asked."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:

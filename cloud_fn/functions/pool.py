@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from cloud_fn.errors import DeadlinePassed, InstanceLost, Stopping
+from cloud_fn.errors import DeadlinePassed, HostLost, InstanceLost, Stopping
 from cloud_fn.functions.budget import Budget
 from cloud_fn.functions.channel import Connection
+from cloud_fn.functions.elsewhere import Tries
 from cloud_fn.functions.exchange import Answer, Exchange, NotTaken
 from cloud_fn.functions.keeper import Keeper
-from cloud_fn.functions.launch import Launcher, Running
+from cloud_fn.functions.launch import BLAMELESS, Launcher, Running
 from cloud_fn.functions.scaling import decide
 from cloud_fn.functions.slot import Lease, Limits, Live, Slot
 from cloud_fn.functions.spec import Function
@@ -99,28 +100,36 @@ class Pool:
         Raises:
             InvalidRequest | FunctionFailed: what the instance says of the request.
             DeadlinePassed: the caller's deadline, or ``max_execution_s``, passed first.
-            InstanceLost: no instance could be started, or it ended while it ran the request.
+            InstanceLost: no instance could be started, or it ended while it ran the request, which
+                is run again once where the host was lost, for then it is not to blame.
             Stopping: the pool closes.
         """
         came_s, init_s = self.now(), 0.0
-        for last in (False, True):
-            lease = self._lease(function, came_s, deadline_s, again=last)
+        tries, again = Tries(), False
+        while True:
+            lease = self._lease(function, came_s, deadline_s, again=again)
             init_s += lease.init_s
+            again = True
             try:
                 answer = self._exchange.run(lease, body, deadline_s, init_s)
             except NotTaken as lost:
                 why = self.drop(lease, "gone")
-                if last:
+                later = tries.after_gone(blameless=why in BLAMELESS)
+                if later is None:
                     raise InstanceLost(
                         f"the instance of {function.key} ended before it took the request: "
                         + (f"{why}; " if why else "")
                         + "try again"
                     ) from lost.reason
+            except HostLost:
+                later = tries.after_lost()
+                if later is None:
+                    raise
             else:
                 if answer.load_s:
                     lease.slot.last_load_s = answer.load_s
                 return answer
-        raise AssertionError("the second attempt returns or raises")
+            tries = later
 
     def close(self) -> None:
         """Take nothing more, and end every instance."""

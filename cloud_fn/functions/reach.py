@@ -20,7 +20,15 @@ _LOST_AFTER_PROBES = 2
 
 
 class NotThere(ConnectionError):
-    """The door is open and nothing is behind it; the message says what the door knows of that."""
+    """The door is open, and what is wanted is not behind it; ``complaint`` is a host's reason."""
+
+    def __init__(self, message: str, complaint: str | None = None) -> None:
+        super().__init__(message, complaint)
+        self.message = message
+        self.complaint = complaint
+
+    def __str__(self) -> str:
+        return self.complaint or self.message
 
 
 class Cord:
@@ -118,7 +126,8 @@ def _through(far: Far, until_s: float, timeout_s: float) -> socket.socket:
         raise ConnectionError(f"what listens at {far.host}:{far.port} is no door") from error
     if (why := answer.get("error")) is not None:
         made.close()
-        raise NotThere(str(why))
+        complaint = answer.get("complaint")
+        raise NotThere(str(why), None if complaint is None else str(complaint))
     return made
 
 

@@ -14,6 +14,7 @@ from cloud_fn.config import Ray
 from cloud_fn.errors import InstanceLost
 from cloud_fn.functions import Function
 from cloud_fn.functions.confinement import Confinement
+from cloud_fn.functions.nodes import Resources
 from cloud_fn.runtime_dir import RuntimeDir
 
 START_S = 60.0
@@ -24,7 +25,7 @@ def main(base: Path) -> None:
     ray_environment.prepare_own(runtime.path / "ray")
     import ray
 
-    from cloud_fn.functions.ray_launcher import RayLauncher, Resources
+    from cloud_fn.functions.ray_launcher import RayLauncher
     from cloud_fn.ray_cluster import RayCluster
 
     function = Function(model="m", version=1, model_path=str(base / "m"))

@@ -18,6 +18,7 @@ from cloud_fn.errors import InstanceLost
 from cloud_fn.functions.confinement import Confinement
 from cloud_fn.functions.heartbeat import Heartbeat, Pulse
 from cloud_fn.functions.host_calls import Reason, Start, Started, Why
+from cloud_fn.functions.stations import NearStation
 from cloud_fn.runtime_dir import HostFolder
 from protos.errors import WireError
 from tests.cloud_fn.hosting import WAIT_S, Instance, a_function, running, start_host, until
@@ -62,7 +63,9 @@ class Watched:
 
     def __init__(self, folder: Path, pulse: Pulse) -> None:
         self.placer = Placer(folder)
-        self.heart = Heartbeat("cpu", HostFolder(folder), self.placer.place, pulse=pulse)
+        self.heart = Heartbeat(
+            "cpu", NearStation(HostFolder(folder), self.placer.place), pulse=pulse
+        )
         self.heart.start()
         self._instances: list[Instance] = []
 
@@ -192,7 +195,9 @@ def test_a_crashed_instance_is_nobody_elses_loss(watch: Callable[..., Watched]) 
 
 def test_a_host_that_does_not_come_up_is_placed_again(short: Path) -> None:
     asked = threading.Semaphore(0)
-    heart = Heartbeat("cpu", HostFolder(short / "cpu"), asked.release, pulse=Pulse(place_s=0.1))
+    heart = Heartbeat(
+        "cpu", NearStation(HostFolder(short / "cpu"), asked.release), pulse=Pulse(place_s=0.1)
+    )
     heart.start()
     with closing(heart):
         for _ in range(3):
@@ -205,7 +210,9 @@ def test_a_host_that_cannot_be_one_says_why_to_whoever_waits(short: Path) -> Non
     """Here because its path leaves no room for sockets."""
     folder = short / ("x" * 80)
     hosts: list[subprocess.Popen[bytes]] = []
-    heart = Heartbeat("cpu", HostFolder(folder), lambda: hosts.append(start_host(folder)))
+    heart = Heartbeat(
+        "cpu", NearStation(HostFolder(folder), lambda: hosts.append(start_host(folder)))
+    )
     heart.start()
 
     def refusal() -> str:
@@ -227,7 +234,7 @@ def test_a_host_that_cannot_be_placed_is_tried_again(
         asked.release()
         raise RuntimeError("no node\nis left")
 
-    heart = Heartbeat("cpu", HostFolder(short / "cpu"), fail, pulse=Pulse(place_s=0.1))
+    heart = Heartbeat("cpu", NearStation(HostFolder(short / "cpu"), fail), pulse=Pulse(place_s=0.1))
     heart.start()
     with closing(heart):
         for _ in range(2):

@@ -12,12 +12,19 @@ from typing import Any
 
 import pytest
 
-from cloud_fn.errors import DeadlinePassed, FunctionFailed, InstanceLost, InvalidRequest, Stopping
+from cloud_fn.errors import (
+    DeadlinePassed,
+    FunctionFailed,
+    HostLost,
+    InstanceLost,
+    InvalidRequest,
+    Stopping,
+)
 from cloud_fn.functions import Answer, Function, Limits, Pool
 from cloud_fn.functions import slot as slots
 from cloud_fn.functions.budget import UNMEASURED_BYTES
 from cloud_fn.functions.confinement import Confinement
-from cloud_fn.functions.launch import CPU, Running
+from cloud_fn.functions.launch import CPU, HOST_ENDED, NODE_LOST, Running
 from cloud_fn.functions.reach import Near
 from cloud_fn.functions.scaling import FixedPolicy, History, Window, seen
 from cloud_fn.processes import Mark
@@ -302,6 +309,47 @@ def test_an_instance_that_dies_under_a_request_ends_it_and_is_replaced(open_pool
         pool.call(FUNCTION, b"!")
     assert pool.call(FUNCTION, b"2").instance == "i2"
     assert (seen, launcher.ended) == ([b"!", b"2"], ["i1"])
+
+
+def test_a_request_whose_instance_went_with_its_host_runs_again_elsewhere(
+    open_pool: Opener,
+) -> None:
+    """Inference is pure, and a lost host or node is no fault of the request's."""
+    seen: list[bytes] = []
+
+    def script(body: bytes) -> dict[str, object] | None:
+        seen.append(body)
+        return None if len(seen) == 1 else DONE
+
+    pool, launcher = open_pool(script)
+    launcher.why = NODE_LOST
+    assert summary(pool.call(FUNCTION, b"!"))[:2] == (b"reply to !", "i2")
+    assert (seen, launcher.ended) == ([b"!", b"!"], ["i1"])
+
+
+def test_a_request_that_may_be_what_costs_the_hosts_runs_no_third_time(open_pool: Opener) -> None:
+    seen: list[bytes] = []
+
+    def script(body: bytes) -> None:
+        seen.append(body)
+
+    pool, launcher = open_pool(script)
+    launcher.why = HOST_ENDED
+    with pytest.raises(HostLost, match="ended while it ran the request: its host ended"):
+        pool.call(FUNCTION, b"!")
+    assert seen == [b"!", b"!"]
+
+
+def test_instances_that_went_with_their_host_while_idle_are_passed_by(open_pool: Opener) -> None:
+    gate = Gate()
+    pool, launcher = open_pool(gate, max_instances=4, min_instances=4, concurrency=1)
+    pool.deploy(FUNCTION)
+    until(lambda: len(pool.running()) == 4)
+    launcher.why = HOST_ENDED
+    for each in tuple(launcher.instances.values()):
+        each.die()
+    gate.open.set()
+    assert bytes(pool.call(FUNCTION, b"2").body) == b"reply to 2"
 
 
 def test_an_instance_that_runs_too_long_is_ended_and_replaced(open_pool: Opener) -> None:
