@@ -7,8 +7,9 @@ a function that comes and goes a process that opens and drops sessions.
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 from rich.box import SIMPLE_HEAD
@@ -32,11 +33,12 @@ SHAPES: tuple[tuple[Kind, int], ...] = (
 CYCLES, LOOK_EVERY = 500, 10
 STAY_S = 3600.0
 GO_S = 0.05
+SEEN_MB = 0.5
 SETTLED_SHARE = 0.2
 """Of the cycles: what is allocated once and kept is there by then, and growth counts from there."""
 
 GROWTH_MB, RETURNED_MB = 5.0, 20.0
-"""What 500 cycles may add by their slope, and what may stay that was not there before the first:
+"""What the cycles may add by their slope, and what may stay that was not there after the first:
 a server's own figure moves by some MB while it idles."""
 
 INSTANCE, CUT = "idle instance", "further cut"
@@ -64,7 +66,9 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 class Cycles(msgspec.Struct, frozen=True, kw_only=True):
     """A function that came and went ``count`` times; memory of everything that runs, in MB.
 
-    ``growth_mb`` is the slope over the cycles after the first fifth, times ``count``.
+    ``first_mb`` is after the first time: what is made once is there by then. ``growth_mb`` is the
+    slope over the cycles after the first fifth, times ``count``. ``grew_mb`` says by how much the
+    processes of each name hold more at the end than at first, where that is half a MB or more.
     """
 
     way: str
@@ -73,6 +77,7 @@ class Cycles(msgspec.Struct, frozen=True, kw_only=True):
     first_mb: float
     last_mb: float
     growth_mb: float
+    grew_mb: dict[str, float] = {}
 
 
 class Density(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +136,15 @@ def run(
         cycles=turns,
         targets=_targets(held, turns),
     )
+
+
+def _by_name(gateway: Gateway) -> dict[str, int]:
+    """Bytes of the server's processes, added up by name."""
+    found: dict[str, int] = {}
+    for process in gateway.processes:
+        name = usage.title(process)
+        found[name] = found.get(name, 0) + usage.pss_bytes(process.pid)
+    return found
 
 
 def _parts(gateway: Gateway) -> tuple[Part, ...]:
@@ -203,31 +217,41 @@ def _cycles(
     with Gateway(processes, keep_alive_s=GO_S, name="go") as gateway:
         gateway.push(model.path, model.name)
         gateway.start()
-        sizes = [_settled(gateway)]
+        looks = []
         for number in range(1, count + 1):
             called = gateway.ask_cold(model.name, body)
             check(model.name, called.answer, wanted)
-            if number % LOOK_EVERY == 0 or number == count:
+            if number == 1 or number % LOOK_EVERY == 0 or number == count:
                 say(f"came and went {number} times of {count}")
                 gateway.await_idle()
-                sizes.append(_settled(gateway))
+                usage.settle()
+                looks.append(_by_name(gateway))
     plain = PlainProcesses(processes, {})
     with contextlib.ExitStack() as stack:
         peer = plain.started(model.path, stack)
-        reopened = [_pss(plain)]
+        reopened = []
         for number in range(1, count + 1):
             peer.open(model.path, beside=False)
             peer.answer(model.body)
-            if number % LOOK_EVERY == 0 or number == count:
+            if number == 1 or number % LOOK_EVERY == 0 or number == count:
                 reopened.append(_pss(plain))
+    first, last = looks[0], looks[-1]
+    changes = {name: _mb(last.get(name, 0) - first.get(name, 0)) for name in {**first, **last}}
+    grew = {name: change for name, change in changes.items() if abs(change) >= SEEN_MB}
     return (
-        flat("Isthmus", model.name, count, sizes),
+        flat("Isthmus", model.name, count, [sum(look.values()) for look in looks], grew),
         flat("sessions in turn, in one process", model.name, count, reopened),
     )
 
 
-def flat(way: str, model: str, count: int, sizes: Sequence[float]) -> Cycles:
-    """What *sizes* in bytes, one before *count* cycles and then at every look, say of growth."""
+def flat(
+    way: str,
+    model: str,
+    count: int,
+    sizes: Sequence[float],
+    grew_mb: Mapping[str, float] = MappingProxyType({}),
+) -> Cycles:
+    """What *sizes* in bytes, from the first of *count* cycles to the last, say of growth."""
     late = sizes[int(len(sizes) * SETTLED_SHARE) :]
     return Cycles(
         way=way,
@@ -236,6 +260,7 @@ def flat(way: str, model: str, count: int, sizes: Sequence[float]) -> Cycles:
         first_mb=_mb(sizes[0]),
         last_mb=_mb(sizes[-1]),
         growth_mb=_mb(usage.slope(late) * (len(sizes) - 1)),
+        grew_mb=dict(grew_mb),
     )
 
 
@@ -295,6 +320,9 @@ def show(result: Density) -> None:
         figures = (row.first_mb, row.last_mb, row.growth_mb)
         table.add_row(row.way, row.model, str(row.count), *(f"{x:.1f}" for x in figures))
     out.print(table)
+    if grew := result.cycles[0].grew_mb:
+        text = ", ".join(f"{name} {change:+.1f}" for name, change in sorted(grew.items()))
+        out.print(f"of Isthmus, from the first cycle to the last, in MB: {text}")
     show_targets(out, result.targets)
 
 

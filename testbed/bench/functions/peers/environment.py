@@ -1,7 +1,6 @@
 """A Python that has Ray Serve: an environment of its own, made once, over the one we run in.
 
-Ray behaves otherwise where Serve's packages are installed (it starts a dashboard's agents), and the
-server that is measured must not.
+Serve's nearly fifty packages stay out of the environment whose own Ray is measured.
 """
 
 import shutil
