@@ -29,7 +29,15 @@ class Owner(Protocol):
     def known(self, function: Function) -> Slot | None:
         """The function's place as it is, None if there is none."""
 
-    def end(self, slot: Slot, live: Live, why: str, *, replace: bool = False) -> str | None:
+    def end(
+        self,
+        slot: Slot,
+        live: Live,
+        why: str,
+        *,
+        replace: bool = False,
+        by_itself: bool = False,
+    ) -> str | None:
         """Take an instance out of service and end it; gives what is known of its end."""
 
 
@@ -120,7 +128,7 @@ class Warming:
             with slot.changed:
                 ours = not live.over and live in slot.lives
             if ours:  # else it was ended for another reason
-                why = self._owner.end(slot, live, "died", replace=True)
+                why = self._owner.end(slot, live, "died", replace=True, by_itself=True)
                 _refuse(slot, cut, f"an instance ended while it loaded it: {why or 'see the log'}")
             return False
         with slot.changed:
