@@ -41,14 +41,18 @@ def prepare_own(folder: Path) -> None:
 
 
 def prepare_join(address: str) -> None:
-    """Get ready to join the Ray at *address*; its token is where ``RAY_AUTH_TOKEN_PATH`` says.
+    """Get ready to join the Ray at *address*, which has a token unless the environment says not.
+
+    The secrets of hosts on other nodes go through Ray.
 
     Raises:
-        ServeError: *address* is none, or nobody listens there. Ray itself would try for minutes.
+        ServeError: *address* is none, or nobody listens there, which Ray itself would try for
+            minutes; or there is no token.
     """
     _check_not_imported()
     os.environ.update([_ON_REQUEST_ONLY])
     if address == "auto":  # Ray finds the one that was started on this machine
+        _have_token()
         return
     try:
         where = Address.parse(address)
@@ -60,6 +64,20 @@ def prepare_join(address: str) -> None:
         ) from error
     if where.is_loopback:
         os.environ.update([_LOOPBACK_ONLY])
+    _have_token()
+
+
+def _have_token() -> None:
+    """See that there is a token where Ray looks for it."""
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") != "token" or "RAY_AUTH_TOKEN" in os.environ:
+        return
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named) if named else Path(os.environ.get("HOME", "/")) / ".ray" / "auth_token"
+    if not path.is_file():
+        raise ServeError(
+            f"there is no token of the Ray that is to be joined at {path}: put it there, or set "
+            "RAY_AUTH_TOKEN_PATH, or RAY_AUTH_MODE=disabled where it has none"
+        )
 
 
 def _check_not_imported() -> None:

@@ -89,15 +89,19 @@ class FarHost:
             processes.end_all((given.before,))
         try:
             runtime = RuntimeDir.create(Path(given.base))
-            files = runtime.host(given.kind)
-            door = Door(
-                files,
-                secret=given.secret.encode(),
-                silence_s=given.silence_s,
-                silent=self._over.set,
-            )
+        except ServeError as error:
+            return Opened(process=me, why=f"node {given.node} cannot have a host: {error}")
+        files = runtime.host(given.kind)
+        door = Door(
+            files,
+            secret=given.secret.encode(),
+            silence_s=given.silence_s,
+            silent=self._over.set,
+        )
+        try:
             port = door.open(given.address)
-        except (ServeError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
+            runtime.remove()
             return Opened(process=me, why=f"node {given.node} cannot have a host: {error}")
         threading.Thread(
             target=self._watch, args=(files, runtime), name="far.watch", daemon=True

@@ -36,7 +36,7 @@ class Pulse:
     patience_s: float = 1.2
     busy_s: float = 15.0
     place_s: float = 30.0
-    again_s: float = 5.0
+    again_s: float = 30.0
 
 
 class Heartbeat:

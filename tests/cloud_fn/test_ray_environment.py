@@ -53,10 +53,33 @@ def test_a_ray_that_answers_is_joined_with_its_own_token(environ: dict[str, str]
     with socket.create_server(("127.0.0.1", 0)) as listening:
         ray_environment.prepare_join(f"127.0.0.1:{listening.getsockname()[1]}")
     assert settings(environ) == {
+        "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "somebody else's",
         "RAY_ENABLE_AUTO_CONNECT": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
+
+
+def test_a_ray_whose_token_nobody_has_is_not_joined(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    """The secrets of hosts on other nodes go through it."""
+    environ.clear()
+    environ["HOME"] = str(tmp_path)
+    expected = tmp_path / ".ray" / "auth_token"
+    with pytest.raises(ServeError, match=f"no token of the Ray that is to be joined at {expected}"):
+        ray_environment.prepare_join("auto")
+    expected.parent.mkdir()
+    expected.write_text("secret")
+    ray_environment.prepare_join("auto")
+    assert environ["RAY_AUTH_MODE"] == "token"
+
+
+def test_a_ray_that_is_said_to_have_no_token_is_joined_without(environ: dict[str, str]) -> None:
+    environ.clear()
+    environ.update(RAY_AUTH_MODE="disabled", HOME="/nowhere")
+    ray_environment.prepare_join("auto")
+    assert environ["RAY_AUTH_MODE"] == "disabled"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:1"])

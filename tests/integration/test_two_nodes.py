@@ -46,3 +46,26 @@ def test_a_hung_host_and_a_lost_node_cost_no_accepted_call_its_answer(
     }
     left = [each for each in psutil.process_iter(["cmdline"]) if str(short) in str(each.info)]
     assert left == []
+
+
+def test_a_storm_over_two_nodes_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """`isthmus serve` itself, which joins the Ray; instances on both nodes are killed."""
+    storm = ("isthmus", "testbed", "run", "storm", "--nodes", "2", "--functions", "3")
+    played = ("--duration", "15", "--kill-every", "3", "--json", "--keep", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", *storm, *played],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=220,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    found = json.loads(done.stdout)
+    assert found["nodes"] == 2
+    for row in found["functions"]:
+        assert row["right"] > 0, row
+        assert (row["lost"], row["doubled"], row["wrong"], row["unclear"]) == (0, 0, 0, 0)
+    said = "\n".join(path.read_text() for path in tmp_path.glob("*serve*.log"))
+    assert "instances run on 2 nodes" in said
+    assert "host is there: kind=cpu@" in said

@@ -497,13 +497,7 @@ def test_where_nothing_runs_nothing_is_killed(
         (["--functions", "0"], "--functions is 0: give 1 to 100"),
         (["--kill-every", "0"], "--kill-every is 0: give 0.1 s or more"),
         (["--trace", "nowhere.csv"], "trace nowhere.csv cannot be read: No such file or directory"),
-        (
-            ["--nodes", "2"],
-            (
-                "--nodes 2 is not there yet: `isthmus serve` keeps all instances on the node that "
-                "it runs on, so leave --nodes out"
-            ),
-        ),
+        (["--nodes", "0"], "--nodes is 0: give 1 to 8"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(

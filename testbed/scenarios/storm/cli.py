@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from protos.documents import encode_json
-from testbed.errors import TestbedError
 
 
 def mount(scenarios: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,7 +23,13 @@ def mount(scenarios: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--kill-every", type=float, default=5.0, metavar="S",
         help="seconds between two kills (default 5)",
     )  # fmt: skip
-    storm.add_argument("--nodes", type=int, default=1, metavar="N", help="of Ray (default 1)")
+    storm.add_argument(
+        "--nodes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="nodes of Ray, all on this machine (default 1)",
+    )
     storm.add_argument("--seed", type=int, default=0, metavar="N", help="of calls and kills")
     storm.add_argument(
         "--trace", type=Path, metavar="CSV",
@@ -39,11 +44,6 @@ def _storm(args: argparse.Namespace) -> int:
     from testbed.scenarios.storm.play import Weather, run_storm
     from testbed.scenarios.storm.show import show
 
-    if args.nodes != 1:
-        raise TestbedError(
-            f"--nodes {args.nodes} is not there yet: `isthmus serve` keeps all instances on the "
-            "node that it runs on, so leave --nodes out"
-        )
     logging.getLogger("testbed").setLevel(logging.WARNING)
     result = run_storm(
         Weather(
@@ -51,6 +51,7 @@ def _storm(args: argparse.Namespace) -> int:
             functions=args.functions,
             kill_every_s=args.kill_every,
             seed=args.seed,
+            nodes=args.nodes,
             trace=args.trace,
         ),
         keep=args.keep,

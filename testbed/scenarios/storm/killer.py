@@ -12,6 +12,7 @@ NAME = "isthmus-inst"
 
 LOOK_S = 0.05
 LOOKS = 20
+GONE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,8 @@ class Killer:
             process.kill()
         except psutil.NoSuchProcess:
             return None  # it was quicker
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(GONE_S)  # a storm that ends now is not over while one of its victims dies
         return Kill(pid=process.pid, busy=busy)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from testbed.errors import ProcessDied, TestbedError
 from testbed.processes import Child, Processes
 from testbed.scenarios.stage import SERVE_LIMIT_S, STOP_LIMIT_S, Say, isthmus
+from testbed.scenarios.storm import cluster
 from testbed.scenarios.storm import result as found
 from testbed.scenarios.storm.arrivals import Arrival, Counts, arrivals, made_up_counts, read_counts
 from testbed.scenarios.storm.callers import Callers
@@ -51,6 +52,7 @@ class Weather:
     kill_every_s: float
     seed: int
     trace: Path | None = None
+    nodes: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.seconds <= 86_400:
@@ -59,6 +61,8 @@ class Weather:
             raise TestbedError(f"--functions is {self.functions}: give 1 to 100")
         if not 0.1 <= self.kill_every_s <= 86_400:
             raise TestbedError(f"--kill-every is {self.kill_every_s:g}: give 0.1 s or more")
+        if not 1 <= self.nodes <= 8:
+            raise TestbedError(f"--nodes is {self.nodes}: give 1 to 8")
 
 
 def run_storm(weather: Weather, *, keep: Path | None, say: Say) -> StormResult:
@@ -82,13 +86,14 @@ def run_storm(weather: Weather, *, keep: Path | None, say: Say) -> StormResult:
         )
         say(f"{len(calls)} calls of {len(called)} functions in {weather.seconds:g} s, {pattern}")
         with Processes(folder) as processes:
-            server, address = _start(processes, called, runtime, say)
+            server, address, root = _start(processes, called, runtime, weather.nodes, say)
             try:
-                storm = _Storm(called, Killer(server.pid, Random(weather.seed)), say)  # noqa: S311
+                storm = _Storm(called, Killer(root, Random(weather.seed)), say)  # noqa: S311
                 result = asyncio.run(storm.blow(address, calls, weather))
             finally:
                 say("stopping everything")
                 server.stop(STOP_LIMIT_S)  # Ray takes some seconds to end cleanly
+                processes.stop(STOP_LIMIT_S)
             left = tuple(f"{each.pid} {each.command}" for each in processes.left_running())
             tracebacks = server.log_path.read_text(errors="replace").count("Traceback (most recent")
     finally:
@@ -109,8 +114,9 @@ def _pattern(weather: Weather) -> tuple[str, Counts]:
 
 
 def _start(
-    processes: Processes, called: Sequence[Function], runtime: str, say: Say
-) -> tuple[Child, str]:
+    processes: Processes, called: Sequence[Function], runtime: str, nodes: int, say: Say
+) -> tuple[Child, str, int]:
+    """The server, its address, and the process below which its instances are."""
     registry = processes.folder / "registry"
     for number, each in enumerate(called, 1):
         say(f"publishing {each.name} ({number} of {len(called)})")
@@ -120,17 +126,26 @@ def _start(
         push = processes.start("push", isthmus("registry", "push", *words))
         if push.wait(PUSH_LIMIT_S):
             raise ProcessDied(f"{each.name} was not published: {push.last_line()}")
-    say("starting gateway and Ray")
+    environ, joins, root = dict[str, str](), tuple[str, ...](), None
+    if nodes > 1:
+        say(f"starting a Ray of {nodes} nodes")
+        environ = cluster.environ(tempfile.mkdtemp(prefix="ray-", dir=runtime))
+        root, facts = processes.start_ready(
+            "ray", cluster.argv(nodes), environ=environ, limit_s=SERVE_LIMIT_S
+        )
+        joins = ("--ray-address", str(facts["address"]))
+    say("starting gateway and Ray" if root is None else "starting the gateway")
     child, facts = processes.start_ready(
         "serve",
-        isthmus("serve", "--listen", "127.0.0.1:0", "--registry", registry),
+        isthmus("serve", "--listen", "127.0.0.1:0", "--registry", registry, *joins),
         environ={
+            **environ,
             "ISTHMUS_SERVE_RUNTIME_DIR": runtime,
             "ISTHMUS_SERVE_INSTANCE__KEEP_ALIVE_S": f"{KEEP_ALIVE_S:g}",
         },
         limit_s=SERVE_LIMIT_S,
     )
-    return child, str(facts["address"])
+    return child, str(facts["address"]), (root or child).pid
 
 
 class _Storm:
@@ -209,7 +224,7 @@ class _Storm:
         return StormResult(
             pattern="",
             seconds=weather.seconds,
-            nodes=1,
+            nodes=weather.nodes,
             functions=tuple(
                 found.function_row(each.name, number, books)
                 for number, each in enumerate(self._called)
