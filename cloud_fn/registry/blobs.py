@@ -144,6 +144,21 @@ def create_whole(path: Path, data: bytes) -> bool:
     return True
 
 
+def replace_whole(path: Path, data: bytes) -> None:
+    """Put *data* in the place of *path*, whole, whatever happens to the machine meanwhile."""
+    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    fresh = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -2,8 +2,6 @@
 
 import fcntl
 import logging
-import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import msgspec
 
 from cloud_fn.errors import RegistryError
 from cloud_fn.functions.settings import Settings, SettingsError, check
+from cloud_fn.registry.blobs import replace_whole
 from cloud_fn.registry.manifest import check_name, is_name
 from protos.documents import DocumentError, encode_json, read_json
 
@@ -104,7 +103,7 @@ class FunctionStore:
                     changed=datetime.now(UTC).isoformat(timespec="seconds"),
                     settings=change(None if known is None else known.settings),
                 )
-                _write(path, encode_json(document))
+                replace_whole(path, encode_json(document))
         except OSError as error:
             raise RegistryError(f"{path} cannot be written: {error.strerror}") from error
         return document
@@ -154,18 +153,3 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Put *data* in the place of *path*, whole, whatever happens to the machine meanwhile."""
-    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    fresh = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise

@@ -1,12 +1,11 @@
 """The stages of versions that are beyond one instance: ``stages/<model>/<version>.json``."""
 
-import os
-import tempfile
 import threading
 from pathlib import Path
 from typing import TypeAlias
 
 from cloud_fn.errors import RegistryError
+from cloud_fn.registry.blobs import replace_whole
 from cloud_fn.registry.manifest import Manifest, check_name
 from planner.stagings import Staging
 from protos.documents import DocumentError, encode_json, read_json
@@ -64,12 +63,7 @@ class StageStore:
         path = self._path(manifest.name, manifest.version)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(encode_json(staging))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
+            replace_whole(path, encode_json(staging))
         except OSError as error:
             raise RegistryError(f"{path} cannot be written: {error.strerror}") from error
         return path
