@@ -7,8 +7,8 @@ same time; that is all it takes to pipeline a stream.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -138,24 +138,6 @@ class Chain:
             load_s=sum(answer.load_s for answer in answers),
             infer_s=sum(answer.infer_s for answer in answers),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chains:
-    """Calls functions: those in stages through their chains, by their key, and others as they are.
-
-    It stands where the pool stands.
-    """
-
-    calls: Calls
-    by_key: Mapping[str, Chain]
-
-    def call(self, function: Function, body: bytes, *, deadline_s: float | None = None) -> Answer:
-        """See :meth:`cloud_fn.functions.Pool.call` and :meth:`Chain.call`."""
-        chain = self.by_key.get(function.key)
-        if chain is None:
-            return self.calls.call(function, body, deadline_s=deadline_s)
-        return chain.call(body, deadline_s=deadline_s)
 
 
 def stage_functions(function: Function, count: int) -> tuple[Function, ...]:
