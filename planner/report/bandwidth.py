@@ -9,7 +9,7 @@ from planner import words
 from planner.parts import Curve, curve_of, in_order
 from planner.plans import Plan, PlanDocument
 from planner.report.axes import Scale, line
-from planner.report.labels import spread, text_width
+from planner.report.labels import Box, placed, spread, text_width
 from planner.report.markup import Markup, element, joined, number
 
 _MOST_TIMES = 30
@@ -246,25 +246,31 @@ def _marks(plot: _Plot) -> Markup:
 def _dots(plot: _Plot) -> Markup:
     """A dot where the best plan changes, a full one for the choice, and one for the mixture."""
     document = plot.document
-    parts = []
+    spots = []
     if document.objective != "energy":
         for before, _ in pairwise(document.table):
             y = plot.y(plot.curve(before.plan).at(before.to_bps))
-            parts.append(element("circle", cx=plot.x(before.to_bps), cy=y, r=3.5, class_="dot"))
+            spots.append((plot.x(before.to_bps), y))
+    parts = [element("circle", cx=x, cy=y, r=3.5, class_="dot") for x, y in spots]
     up_bps = document.link.up_bps
-    y = plot.y(plot.curve(document.choice).at(up_bps))
-    x = plot.x(up_bps)
-    parts.append(element("circle", cx=x, cy=y, r=5, class_="chosen"))
+    chosen = (plot.x(up_bps), plot.y(plot.curve(document.choice).at(up_bps)))
+    parts.append(element("circle", cx=chosen[0], cy=chosen[1], r=5, class_="chosen"))
     mixture = document.mixture
     if mixture is not None and mixture.fps > 0 and len(mixture.shares) > 1:
-        y = plot.y(1 / mixture.fps)
-        text = f"mixture {mixture.fps:.3g} fps"
-        diamond = f"M{number(x - 6)} {number(y)}l6 -6l6 6l-6 6z"
-        parts += [
-            element("path", element("title", text), d=diamond, class_="dot"),
-            element("text", text, x=x - 10, y=y - 9, text_anchor="end", class_="halo strong"),
-        ]
+        parts += _mixed(plot, mixture.fps, [*spots, chosen])
     return element("g", *parts)
+
+
+def _mixed(plot: _Plot, fps: float, dots: Sequence[tuple[float, float]]) -> list[Markup]:
+    """The mixture's diamond, and its name within the plot, on none of the *dots*."""
+    x, y = plot.x(plot.document.link.up_bps), plot.y(1 / fps)
+    text = f"mixture {fps:.3g} fps"
+    diamond = f"M{number(x - 6)} {number(y)}l6 -6l6 6l-6 6z"
+    area = Box(plot.x.first, plot.y.last, plot.x.last, plot.y.first)
+    taken = [Box(left - 5, top - 5, left + 5, top + 5) for left, top in dots]
+    label = placed(text, (x, y), _SIZE, area, taken)
+    drawn = [element("path", element("title", text), d=diamond, class_="dot")]
+    return [*drawn, label.drawn("strong", _SIZE)] if label else drawn
 
 
 def _labels(plot: _Plot) -> Markup:

@@ -23,11 +23,12 @@ from planner.model import Model
 from planner.objectives import Name
 from planner.parts import curve_of
 from planner.planning import LOSSLESS, plan
-from planner.plans import Crossing, PlanDocument
+from planner.plans import Crossing, Mixture, PlanDocument, Share
 from planner.profiles import SCHEMA, CodecRate, Machine, OpTime, Profile, TensorSize
 from planner.report import render, write_report
 from planner.report.axes import Scale, line
-from planner.report.labels import Box, placed, spread
+from planner.report.bandwidth import chart
+from planner.report.labels import Box, placed, spread, text_width
 from planner.report.markup import element, text
 from planner.report.panels import MOST_POINTS, thinned
 from planner.report.walk import head_of, walk_of
@@ -229,6 +230,31 @@ def test_every_objective_has_its_report(
     html = render(found, model, device, cloud)
     Page(html)
     assert f"<h2>{titles[objective]}" in html
+
+
+@pytest.mark.parametrize("page", ["wide", "narrow"])
+@pytest.mark.parametrize("along", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_the_name_of_a_mixture_stays_within_the_plot(
+    along: float, page: str, model: Model, device: Profile, cloud: Profile
+) -> None:
+    found = plan(model, device, cloud, LINK, objective="throughput")
+    low, high = found.table[0].from_bps, found.table[-1].to_bps
+    here = msgspec.structs.replace(found.link, up_bps=low * (high / low) ** along)
+    shares = (Share(plan="device", share=0.5), Share(plan="cloud", share=0.5))
+    fastest = max(each.fps or 0.0 for each in found.plans)
+    mixture = Mixture(shares=shares, fps=fastest * 1.1, most_fps=fastest * 2)
+    drawn = chart(
+        msgspec.structs.replace(found, link=here, mixture=mixture), narrow=page == "narrow"
+    )
+    label = re.search(
+        r'<text x="([\d.]+)" [^>]*text-anchor="(\w+)"[^>]*>(mixture [\d.]+ fps)<', drawn
+    )
+    edges = [float(re.search(rf'data-{side}="([\d.]+)"', drawn)[1]) for side in ("left", "right")]  # type: ignore[index]
+    assert label, drawn
+    wide = text_width(label[3], 12.0)
+    left = float(label[1]) - {"start": 0.0, "middle": 0.5, "end": 1.0}[label[2]] * wide
+    assert edges[0] - 1 <= left
+    assert left + wide <= edges[1] + 1
 
 
 def test_the_walk_takes_what_the_planner_would_charge(
