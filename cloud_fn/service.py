@@ -284,8 +284,7 @@ class Service:
 
     def _function(self, name: str, version: str) -> Function:
         """What a request to *name* runs, as the settings are now."""
-        manifest = self._catalog.manifest(*self.specifications.target(name, version))
-        settings = self.specifications.resolved(name)
+        manifest, settings = self.specifications.asked(name, version)
         key = (name, manifest.version)
         known = self._functions.get(key)
         if known is None or known[0] != settings:

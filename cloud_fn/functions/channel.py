@@ -8,7 +8,7 @@ from typing import Any
 from cloud_fn.errors import CloudError, FunctionFailed, InvalidRequest
 from cloud_fn.functions.reach import Address, connect
 from protos.errors import WireError
-from protos.frames import recv_frame, send_frame
+from protos.frames import Turns, send_frame
 from protos.tensors import Buffer
 
 ERRORS: Mapping[str, type[CloudError]] = {"invalid": InvalidRequest, "failed": FunctionFailed}
@@ -39,6 +39,7 @@ class Connection:
             OSError: nobody listens there.
         """
         self._socket = connect(address, timeout_s=_CONNECT_S)
+        self._turns = Turns(self._socket)
 
     @property
     def is_idle(self) -> bool:
@@ -87,7 +88,7 @@ class Connection:
         return _seconds(header, "load_s")
 
     def _answer(self) -> tuple[dict[str, Any], Buffer]:
-        header, body = recv_frame(self._socket)
+        header, body = self._turns.receive()
         if "error" in header:
             kind = ERRORS.get(header["error"], FunctionFailed)
             raise kind(str(header.get("message")))

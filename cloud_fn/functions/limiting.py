@@ -45,7 +45,7 @@ class Limiting:
         """
         found, learned = self._resolved(function.name or function.model), self._learned
         known = self._known.get(function.key)
-        if known is not None and known[1] is learned and known[0] == found:
+        if known is not None and known[1] is learned and (known[0] is found or known[0] == found):
             return known[2]
         limits = Limits(
             concurrency=found.concurrency,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from cloud_fn.errors import FunctionFailed, InvalidRequest
 from cloud_fn.functions.channel import WARM
 from protos.errors import WireError
-from protos.frames import recv_frame, send_frame
+from protos.frames import Turns, send_frame
 from protos.tensors import Buffer
 
 if TYPE_CHECKING:  # the host, which only names what a child will run, loads no models
@@ -86,8 +86,9 @@ class Listener:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(WireError, OSError):  # the gateway is gone, or mad
+            turns = Turns(connection)
             while True:
-                asked, body = recv_frame(connection)
+                asked, body = turns.receive()
                 if WARM in asked:
                     send_frame(connection, loaded(self._warm, asked[WARM]))
                     continue

@@ -15,7 +15,7 @@ from cloud_fn.functions.settings import (
 )
 from cloud_fn.registry.catalog import Catalog
 from cloud_fn.registry.function_store import FunctionDocument, FunctionStore
-from cloud_fn.registry.manifest import is_name
+from cloud_fn.registry.manifest import Manifest, is_name
 from protos.documents import as_builtin
 
 
@@ -61,25 +61,25 @@ class Specifications:
         Raises:
             RegistryError: its settings cannot be read.
         """
-        document = self._store.get(name)
-        if document is None:
-            return self._nothing
-        known = self._resolved.get(name)
-        if known is None or known[0] is not document:
-            known = document, resolve(document.settings, self._defaults)
-            self._resolved[name] = known
-        return known[1]
+        return self._resolve(name, self._store.get(name))
 
     def target(self, name: str, version: str = "") -> tuple[str, str]:
         """Which model, and which version of it, a request to *name* is for.
 
         A version that the request names wins over the settings'.
         """
+        return _target(name, version, self._store.get(name))
+
+    def asked(self, name: str, version: str = "") -> tuple[Manifest, Resolved]:
+        """What a request to *name* runs, and what holds for it, both as the settings are now.
+
+        Raises:
+            UnknownModel: there is no such model or version.
+            RegistryError: its settings or its manifest cannot be read.
+        """
         document = self._store.get(name)
-        if document is None or document.settings.model is None:
-            return name, version
-        model, pinned = split_model(document.settings.model)
-        return model, version or pinned
+        manifest = self._catalog.manifest(*_target(name, version, document))
+        return manifest, self._resolve(name, document)
 
     def all(self) -> tuple[Described, ...]:
         """Each model that is published, and each function that has settings, by name."""
@@ -124,6 +124,15 @@ class Specifications:
         self._store.update(name, change, afresh=replace)
         return self._described(name)
 
+    def _resolve(self, name: str, document: FunctionDocument | None) -> Resolved:
+        if document is None:
+            return self._nothing
+        known = self._resolved.get(name)
+        if known is None or known[0] is not document:
+            known = document, resolve(document.settings, self._defaults)
+            self._resolved[name] = known
+        return known[1]
+
     def _described(self, name: str) -> Described:
         document = self._store.get(name)
         found = self.resolved(name)
@@ -143,3 +152,10 @@ class Specifications:
                 if field != "model" or source == "function"
             },
         )
+
+
+def _target(name: str, version: str, document: FunctionDocument | None) -> tuple[str, str]:
+    if document is None or document.settings.model is None:
+        return name, version
+    model, pinned = split_model(document.settings.model)
+    return model, version or pinned

@@ -1,6 +1,8 @@
 """The catalogue: which models and versions there are. One manifest file for each version."""
 
 import fcntl
+import functools
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -10,6 +12,10 @@ from cloud_fn.registry.blobs import Blobs, create_whole
 from cloud_fn.registry.manifest import Manifest, assign, check_name, is_name, parse_version
 from cloud_fn.registry.variants import Variant, add_variant, making, read_variants
 from protos.documents import DocumentError, encode_json, read_json
+
+_SETTLED_NS = 2_000_000_000
+"""A folder that changed less than so long ago may change again within the same tick of its clock,
+which no stamp would show: it is listed again. Two seconds is the coarsest such clock, FAT's."""
 
 
 class Catalog:
@@ -23,6 +29,7 @@ class Catalog:
         self.blobs = Blobs(root)
         self._models = root / "models"
         self._read: dict[tuple[str, int], Manifest] = {}  # versions never change
+        self._listed: dict[str, tuple[int, tuple[int, ...]]] = {}  # by when the folder changed
 
     def names(self) -> tuple[str, ...]:
         """All models that have a version."""
@@ -38,12 +45,20 @@ class Catalog:
         """The versions of *name*, oldest first; empty when there is no such model."""
         if not is_name(name):
             return ()
+        folder = _folder(self._models, name)
         try:
-            files = list((self._models / name).iterdir())
+            changed_ns = folder.stat().st_mtime_ns
+            known = self._listed.get(name)
+            if known is not None and known[0] == changed_ns:
+                return known[1]
+            files = list(folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return ()
         stems = [path.stem for path in files if path.suffix == ".json"]
-        return tuple(sorted(number for stem in stems if (number := parse_version(stem))))
+        found = tuple(sorted(number for stem in stems if (number := parse_version(stem))))
+        if time.time_ns() - changed_ns > _SETTLED_NS:
+            self._listed[name] = changed_ns, found
+        return found
 
     def manifest(self, name: str, version: str = "") -> Manifest:
         """What version *version* of *name* is; empty means the newest.
@@ -115,6 +130,12 @@ class Catalog:
                 )
             self._read[name, number] = found
         return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _folder(models: Path, name: str) -> Path:
+    """Of the versions of *name*; it is asked for at each request."""
+    return models / name
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Functions' settings, one file for each: ``functions/<name>.json`` below the registry's root."""
 
 import fcntl
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -68,7 +69,8 @@ class FunctionStore:
         try:
             status = path.stat()
         except FileNotFoundError:
-            self._forget(name)
+            if name in self._read or name in self._refused:
+                self._forget(name)
             return None
         except OSError as error:
             raise RegistryError(f"{path} cannot be read: {error.strerror}") from error
@@ -109,7 +111,7 @@ class FunctionStore:
         return document
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
+        return _path(self._folder, name)
 
     def _forget(self, name: str) -> None:
         with self._lock:
@@ -145,6 +147,12 @@ class FunctionStore:
         if document.name != name:
             raise RegistryError(f"{path} is that of {document.name}: move it back")
         return document
+
+
+@functools.lru_cache(maxsize=1024)
+def _path(folder: Path, name: str) -> Path:
+    """The file of *name*, which is looked at with each request: to make a path costs as much."""
+    return folder / f"{name}.json"
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +36,21 @@ def test_a_push_publishes_version_1_and_the_next_one_version_2(
     assert catalog.manifest("m") == pushed[1][0]
     assert catalog.manifest("m", "1") == pushed[0][0]
     assert Catalog(catalog.root).manifests() == (pushed[0][0], pushed[1][0])
+
+
+@pytest.mark.parametrize("age_s", [0, 3600])
+def test_a_version_that_another_process_adds_is_there_at_the_next_look(
+    catalog: Catalog, published: dict[str, Manifest], age_s: float
+) -> None:
+    folder = catalog.root / "models" / "mlp"
+    made_ns = time.time_ns() - int(age_s * 1e9)
+    os.utime(folder, ns=(made_ns, made_ns))
+    assert catalog.versions("mlp") == (1,)
+    assert catalog.versions("mlp") == (1,)
+    (folder / "2.json").write_bytes((folder / "1.json").read_bytes())
+    if not age_s:  # within the same tick of the folder's clock
+        os.utime(folder, ns=(made_ns, made_ns))
+    assert catalog.versions("mlp") == (1, 2)
 
 
 def test_identical_content_pushed_again_is_the_version_it_was(

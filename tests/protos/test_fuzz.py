@@ -176,6 +176,14 @@ def read_frame(data: bytes) -> None:
         frames.recv_frame(right, max_body_bytes=1 << 20)
 
 
+def read_turn(data: bytes) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        left.sendall(data)
+        left.close()
+        frames.Turns(right, max_body_bytes=1 << 20).receive()
+
+
 def read_topic(data: bytes) -> None:
     topics.parse(data.decode("latin-1"))
 
@@ -219,6 +227,7 @@ SEEDS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "stream": (wire.decode_stream_reply, wire.encode_stream_reply(REPLY)),
     "envelope": (read_envelope, envelope.pack(REQUEST.inputs, {"id": "7"})),
     "frame": (read_frame, struct.pack("<4sIQ", b"ISF1", len(HEADER), 4) + HEADER + b"body"),
+    "turn": (read_turn, struct.pack("<4sIQ", b"ISF1", len(HEADER), 4) + HEADER + b"body"),
     "topic": (read_topic, topics.Topics(device="cam").infer("lenet", "req").encode()),
     "message": (
         read_messages,
