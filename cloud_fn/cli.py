@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cloud_fn import backtest_cli, config, functions_cli, stages_cli
+from cloud_fn import backtest_cli, config, functions_cli, jobs_cli, stages_cli
 from cloud_fn.errors import NothingSeen, RegistryError, ServeError
 from protos.documents import as_builtin, encode_json, write_json
 
@@ -110,6 +110,7 @@ def _mount_functions(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     load.set_defaults(run=_load)
     functions_cli.mount(actions)
     stages_cli.mount(actions)
+    jobs_cli.mount(actions)
     backtest_cli.mount(actions)
 
 

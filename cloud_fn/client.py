@@ -134,10 +134,11 @@ def _call(gateway: Address, method: str, request: bytes, key: str | None) -> byt
         try:
             return call(request, metadata=metadata, timeout=LIMIT_S)
         except grpc.RpcError as error:
-            raise GatewayRefused(_sentence(gateway, error)) from error
+            raise GatewayRefused(sentence(gateway, error)) from error
 
 
-def _sentence(gateway: Address, error: grpc.RpcError) -> str:
+def sentence(gateway: Address, error: grpc.RpcError) -> str:
+    """What to tell of a call that a gateway did not answer."""
     silent = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     if error.code() in silent:
         return f"no gateway answers at {gateway}: is `isthmus serve` running there?"

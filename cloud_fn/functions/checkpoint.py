@@ -65,6 +65,7 @@ class Checkpoint:
         self._folder, self._job, self._keep = folder, job, keep
         self._max_step_bytes, self._max_bytes = max_step_bytes, max_bytes
         self._bytes: dict[int, int] = {}
+        self._total_bytes = 0
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -118,6 +119,7 @@ class Checkpoint:
             for step in again:
                 self._path(step).unlink(missing_ok=True)
         self._bytes = {step: self._path(step).stat().st_size for step in steps if step < count}
+        self._total_bytes = sum(self._bytes.values())
         return count, last
 
     def reply(self, step: int) -> bytes | None:
@@ -150,7 +152,7 @@ class Checkpoint:
             TooLarge: the reply, or all together, exceed the bounds.
             CheckpointError: it cannot be written; the steps before are untouched.
         """
-        others = sum(n for at, n in self._bytes.items() if at != step)
+        others = self._total_bytes - self._bytes.get(step, 0)
         if len(reply) > self._max_step_bytes or others + len(reply) > self._max_bytes:
             raise TooLarge(
                 f"step {step} has {len(reply)} bytes beside the {others} of other steps: at most "
@@ -175,10 +177,11 @@ class Checkpoint:
                 "and run the job again"
             ) from error
         self._bytes[step] = len(reply)
+        self._total_bytes = others + len(reply)
         if self._keep is not None:
             for old in [at for at in self._bytes if at <= step - self._keep]:
                 self._path(old).unlink(missing_ok=True)
-                del self._bytes[old]
+                self._total_bytes -= self._bytes.pop(old)
 
     def _steps(self) -> list[int]:
         try:

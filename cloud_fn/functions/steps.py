@@ -8,7 +8,7 @@ again, and its outcome is recorded once.
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -39,17 +39,17 @@ class Job(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Requests that do not depend on each other, one after the other."""
+    """Requests that do not depend on each other; each may be made only when it is asked for."""
 
-    requests: tuple[bytes, ...]
+    requests: Sequence[bytes]
 
     def __post_init__(self) -> None:
         _check(len(self.requests))
 
     @property
     def digest(self) -> str:
-        """Of the requests and their order."""
-        return _digest(*self.requests)
+        """Of the requests and their order; looks at each."""
+        return _digest(self.requests)
 
     def request(self, step: int, before: Buffer | None) -> bytes | None:  # noqa: ARG002  a Job's
         """See :meth:`Job.request`."""
@@ -80,7 +80,7 @@ class Loop:
     def digest(self) -> str:
         """Of the first request, what is fed, and the count."""
         rest = msgspec.json.encode([sorted(self.fed.items()), self.count])
-        return _digest(self.first, rest)
+        return _digest((self.first, rest))
 
     def request(self, step: int, before: Buffer | None) -> bytes | None:
         """See :meth:`Job.request`.
@@ -153,7 +153,7 @@ def _check(count: int) -> None:
         raise ValueError(f"a job has 1 to {MOST_STEPS} steps, got {count}")
 
 
-def _digest(*parts: bytes) -> str:
+def _digest(parts: Iterable[bytes]) -> str:
     found = hashlib.sha256()
     for part in parts:
         found.update(len(part).to_bytes(8, "little"))
