@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from cloud_fn.config import Instance
-from cloud_fn.deployments import Cuts, Deployment, cut_asked, deployed
+from cloud_fn.deployments import Cuts, Deployment, cut_asked, deploy_again, deployed
 from cloud_fn.errors import Busy, CloudError, InvalidRequest, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
 from cloud_fn.functions.cuts import Cut
@@ -17,6 +17,7 @@ from cloud_fn.functions.settings import Resolved
 from cloud_fn.functions.specifications import Specifications
 from cloud_fn.load import WINDOW_S, Recent, answered
 from cloud_fn.registry import Catalog, Manifest
+from cloud_fn.registry.deployment_store import DeploymentStore, Kept
 from cloud_fn.registry.function_store import FunctionStore
 from planner.loads import Load
 from protos import wire
@@ -97,6 +98,7 @@ class Service:
         self.specifications = specifications or Specifications(
             catalog, FunctionStore(catalog.root), Instance()
         )
+        self._deployments = DeploymentStore(catalog.root)
         self._asked = asked
         self._catalog = catalog
         self._pool = pool
@@ -109,7 +111,11 @@ class Service:
         self._stopping = False
 
     def deploy(self) -> None:
-        """Have the instances that functions keep in any case before anybody asks them."""
+        """Have the instances that functions keep in any case before anybody asks them.
+
+        Those to come load the cuts, too, that were deployed before the server was started.
+        """
+        deploy_again(self._deploy_kept, self._deployments.all())
         for name in self._catalog.names():
             try:
                 if self.specifications.resolved(name).min_instances:
@@ -243,7 +249,8 @@ class Service:
             UnknownModel: there is no such model or version.
             InvalidRequest: more than a deployment may have.
         """
-        return deployed(self._pool.cuts, self._function(model, version), cuts)
+        function = self._function(model, version)
+        return deployed(self._pool.cuts, function, cuts, self._deployments.note)
 
     def is_ready(self) -> bool:
         """Whether requests are taken."""
@@ -275,6 +282,12 @@ class Service:
                     break
                 self._changed.wait(min(left_s, _LOOK_S))
             return self._in_flight
+
+    def _deploy_kept(self, kept: Kept) -> None:
+        model, _ = self.specifications.target(kept.name, str(kept.version))
+        if model != kept.model:
+            raise UnknownModel(f"{kept.name} runs {model} now, and not {kept.model}")
+        self.deploy_cuts(kept.name, str(kept.version), kept.cuts)
 
     def _remember(self, function: Function, timing: Timing) -> Recent:
         with self._recent_lock:

@@ -98,7 +98,7 @@ class FunctionStore:
         path = self._path(check_name(name))
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self._folder):
+            with locked(self._folder):
                 known = None if afresh else self.get(name)
                 document = FunctionDocument(
                     name=name,
@@ -156,8 +156,8 @@ def _path(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One change at a time; the lock ends with the process that holds it."""
+def locked(folder: Path) -> Iterator[None]:
+    """One change in *folder* at a time; the lock ends with the process that holds it."""
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

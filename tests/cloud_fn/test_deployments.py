@@ -1,7 +1,9 @@
 """Cuts that devices deploy, from the call over Control to what is told of them."""
 # ruff: noqa: ARG002  (fakes take what the real ones take)
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,12 @@ from cloud_fn.deployments import Deployment
 from cloud_fn.doors.grpc import GrpcDoor
 from cloud_fn.errors import GatewayRefused
 from cloud_fn.functions import Answer, Function
+from cloud_fn.functions.settings import Settings
 from cloud_fn.registry import Catalog, Manifest
+from cloud_fn.registry.deployment_store import MOST_VERSIONS, DeploymentStore, Kept
 from cloud_fn.service import Bounds, Service
 from protos import wire
+from protos.deployments import MAX_CUTS
 from protos.invocation import Reply, Request, Tensor
 from tests.cloud_fn.cuts import FakeCuts
 
@@ -98,3 +103,90 @@ def test_the_cuts_that_requests_used_are_noted_and_pieces_and_whole_models_are_n
     assert pool.cuts.used_by == []
     service.infer(a_request("x", "hidden", cut="p"))
     assert pool.cuts.used_by == [("mlp:1", "i1", ("hidden", "x"))]
+
+
+def restarted(catalog: Catalog) -> FakePool:
+    """What the pool of a server that is started now was told of."""
+    pool = FakePool()
+    Service(Catalog(catalog.root), pool, Bounds()).deploy()
+    return pool
+
+
+def test_what_was_deployed_is_deployed_again_when_the_server_is_started(
+    service: Service, catalog: Catalog, pool: FakePool
+) -> None:
+    assert restarted(catalog).cuts.deployed == []
+    service.deploy_cuts("mlp", "", [["hidden"], ["x"]])
+    service.deploy_cuts("mlp", "1", [["x", "hidden"]])
+    assert restarted(catalog).cuts.deployed == [HIDDEN, INPUT, ("hidden", "x")]
+
+
+def test_what_devices_say_again_is_not_written_again(service: Service, catalog: Catalog) -> None:
+    (file,) = deployed_files(service, catalog, [["hidden"], ["x"]])
+    before = file.stat().st_ino, file.stat().st_mtime_ns
+    assert deployed_files(service, catalog, [["x"]]) == [file]
+    assert deployed_files(service, catalog, []) == [file]
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == before
+
+
+def deployed_files(service: Service, catalog: Catalog, cuts: list[list[str]]) -> list[Path]:
+    service.deploy_cuts("mlp", "", cuts)
+    return sorted((catalog.root / "deployments").glob("*.json"))
+
+
+def test_a_damaged_file_is_named_once_and_costs_itself_alone(
+    service: Service, catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.deploy_cuts("colours", "", [["pooled"]])
+    for text in ("{", '{"schema": "isthmus.deployments/2"}', a_document("")):
+        caplog.clear()
+        (catalog.root / "deployments" / "mlp.json").write_text(text)
+        store = DeploymentStore(catalog.root)
+        for _ in range(2):
+            assert [each.name for each in store.all()] == ["colours"]
+        (said,) = caplog.messages
+        assert "mlp.json is left out: " in said
+    store.note(a_kept(HIDDEN))
+    assert restarted(catalog).cuts.deployed == [("pooled",), HIDDEN]
+
+
+def a_document(tensor: str) -> str:
+    versions = f'[{{"model": "mlp", "version": 1, "cuts": [["{tensor}"]]}}]'
+    return f'{{"schema": "isthmus.deployments/1", "versions": {versions}}}'
+
+
+def a_kept(*cuts: tuple[str, ...], version: int = 1, model: str = "mlp") -> Kept:
+    return Kept(name="mlp", model=model, version=version, cuts=cuts)
+
+
+def test_what_is_kept_is_bounded_and_the_last_stays(tmp_path: Path) -> None:
+    store = DeploymentStore(tmp_path)
+    for number in range(MAX_CUTS + 4):
+        store.note(a_kept((f"t{number}",)))
+    kept = tuple((f"t{number}",) for number in range(4, MAX_CUTS + 4))
+    assert list(DeploymentStore(tmp_path).all()) == [a_kept(*kept)]
+    for version in range(2, MOST_VERSIONS + 4):
+        store.note(a_kept(INPUT, version=version))
+    found = [each.version for each in DeploymentStore(tmp_path).all()]
+    assert found == list(range(4, MOST_VERSIONS + 4))
+
+
+def test_what_cannot_be_kept_is_logged_once_and_deployed_all_the_same(
+    service: Service, catalog: Catalog, pool: FakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    (catalog.root / "deployments").write_text("no folder")
+    for _ in range(2):
+        assert set(service.deploy_cuts("mlp", "", [["hidden"]]).warm) == {HIDDEN}
+    (said,) = [text for text in caplog.messages if "not kept" in text]
+    assert said.endswith("mlp.json cannot be written: File exists")
+
+
+def test_a_version_that_is_gone_or_another_models_now_is_left_out(
+    service: Service, catalog: Catalog
+) -> None:
+    service.deploy_cuts("mlp", "", [["hidden"]])
+    service.deploy_cuts("colours", "", [["pooled"]])
+    service.specifications.set("mlp", Settings(model="colours"))
+    assert restarted(catalog).cuts.deployed == [("pooled",)]
+    shutil.rmtree(catalog.root / "models" / "colours")
+    assert restarted(catalog).cuts.deployed == []
