@@ -90,7 +90,9 @@ def _mount_registry(commands: "argparse._SubParsersAction[argparse.ArgumentParse
 def _mount_functions(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     functions = commands.add_parser("functions", help="the functions of a gateway that runs")
     actions = functions.add_subparsers(required=True, metavar="ACTION")
-    load = actions.add_parser("load", help="how long a function's requests waited lately")
+    load = actions.add_parser(
+        "load", help="how long a function's requests waited lately, and which cuts are warm"
+    )
     load.add_argument("model", metavar="NAME[:VERSION]")
     load.add_argument(
         "--gateway",
@@ -231,6 +233,8 @@ def _load(args: argparse.Namespace) -> int:
             f"{found.window_s / 60:g} minutes: each waited {load.queue_s * 1e3:.2f} ms for an "
             f"instance, and {load.cold_chance:.2%} also {load.cold_s * 1e3:.0f} ms for a start"
         )
+        for cut in found.warm:
+            print(f"warm     the tail after {', '.join(cut)}")
     return 0
 
 

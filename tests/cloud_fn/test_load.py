@@ -194,10 +194,13 @@ def test_the_command_prints_the_load_and_writes_it_for_the_planner(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     service.infer(REQUEST)
+    service.deploy_cuts("mlp", "", [["hidden", "x"]])
     path = tmp_path / "load.json"
     words = ("functions", "load", "mlp", "--gateway", gateway, "--key-file", key_file)
     assert run(*words, "-o", path) == 0
-    assert capsys.readouterr().out.startswith("mlp:1  1 request in the last 10 minutes: each ")
+    said, warm = capsys.readouterr().out.splitlines()
+    assert said.startswith("mlp:1  1 request in the last 10 minutes: each ")
+    assert warm == "warm     the tail after hidden, x"
     assert read_load(path) == service.load("mlp").load
     assert run(*words, "--json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads(path.read_text())
