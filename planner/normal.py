@@ -17,9 +17,10 @@ import msgspec
 import onnx
 import onnxruntime as ort
 
+from planner.dims import candidates, fixed_inputs
 from planner.errors import ModelError
 from planner.external import outside, relocate
-from planner.fold import fold, make_dense, tidy
+from planner.fold import fold, tidy
 from planner.graph import TensorInfo
 from planner.infos import info_of, tensors_of
 from planner.memo import sha256_of
@@ -29,8 +30,6 @@ from planner.store import Kept, Store, default_folder, key_of, temporary_store
 from planner.weights import Weights
 from protos.documents import DocumentError, read_json, write_json
 
-IMAGE_SIDE = 224
-SEQUENCE = 128
 _MODEL, _VALUES = "model.onnx", "values.json"
 _SPARE = 1.05  # an entry takes this many times its weights, at most
 
@@ -87,14 +86,14 @@ def normalise(
     """
     store = Store(kept_in or default_folder())
     source = load(path, store.memo)
-    fixed, assumed = _fixed_inputs(source.proto, dict(dims or {}), path)
-    candidates = _candidates(source.proto, fixed)
+    fixed, assumed = fixed_inputs(source.proto, dict(dims or {}), path)
+    options = candidates(source.proto, fixed)
     hint = ", ".join(f"{name}={size}" for name, size in assumed.items())
     try:
         if source.folder is None:
-            proto, tensors, weights = _made_inline(candidates, fixed)
+            proto, tensors, weights = _made_inline(options, fixed)
         else:
-            proto, tensors, weights = _made_outside(source, candidates, fixed, store)
+            proto, tensors, weights = _made_outside(source, options, fixed, store)
     except ModelError as error:
         raise ModelError(
             f"{path} cannot be run: {error}"
@@ -114,18 +113,16 @@ def normalise(
 _Made = tuple[onnx.ModelProto, Mapping[str, TensorInfo], Weights | None]
 
 
-def _made_inline(
-    candidates: Sequence[onnx.ModelProto], fixed: Sequence[onnx.ValueInfoProto]
-) -> _Made:
+def _made_inline(options: Sequence[onnx.ModelProto], fixed: Sequence[onnx.ValueInfoProto]) -> _Made:
     with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
-        proto = fold(candidates, Path(folder) / _MODEL)
+        proto = fold(options, Path(folder) / _MODEL)
     tidy(proto)
     return proto, tensors_of(proto, _infos(fixed), None), None
 
 
 def _made_outside(
     source: Source,
-    candidates: Sequence[onnx.ModelProto],
+    options: Sequence[onnx.ModelProto],
     fixed: Sequence[onnx.ValueInfoProto],
     store: Store,
 ) -> _Made:
@@ -134,7 +131,7 @@ def _made_outside(
     def make(folder: Path) -> dict[str, str]:
         if shutil.disk_usage(folder).free < nbytes * _SPARE:
             raise OSError(errno.ENOSPC, f"no room for {nbytes / 1e6:.0f} MB of weights in {folder}")
-        return _write_entry(folder, source, candidates, fixed)
+        return _write_entry(folder, source, options, fixed)
 
     shapes = json.dumps([[i.name, i.datatype, i.shape] for i in _infos(fixed).values()])
     key = key_of(source.digest.encode(), shapes.encode(), ort.__version__.encode())
@@ -152,12 +149,12 @@ def _made_outside(
 def _write_entry(
     folder: Path,
     source: Source,
-    candidates: Sequence[onnx.ModelProto],
+    options: Sequence[onnx.ModelProto],
     fixed: Sequence[onnx.ValueInfoProto],
 ) -> dict[str, str]:
     """Write the normal form; returns the digest of the weights, which also is their name."""
     target, draft = folder / _MODEL, folder / WEIGHTS_FILE
-    proto = fold(candidates, target, source.folder)
+    proto = fold(options, target, source.folder)
     tidy(proto)
     known: dict[str, str] = {}
     weights = None
@@ -208,80 +205,3 @@ def _weight_bytes(source: Source) -> int:
 
 def _infos(values: Sequence[onnx.ValueInfoProto]) -> dict[str, TensorInfo]:
     return {value.name: info_of(value) for value in values}
-
-
-def _fixed_inputs(
-    proto: onnx.ModelProto, dims: dict[str, int], path: Path
-) -> tuple[list[onnx.ValueInfoProto], dict[str, int]]:
-    """The inputs that are no initializers, without a dynamic dimension; and what was assumed."""
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    constants |= {tensor.values.name for tensor in proto.graph.sparse_initializer}
-    fixed = [
-        onnx.ValueInfoProto.FromString(value.SerializeToString())
-        for value in proto.graph.input
-        if value.name not in constants
-    ]
-    assumed = _fix_dims(fixed, dims, path)
-    for info in _infos(fixed).values():
-        if not info.crosses:
-            raise ModelError(
-                f"{path}: input {info.name} is of a type that no message can hold: "
-                "let the model take float32 or an integer type and cast it inside"
-            )
-    return fixed, assumed
-
-
-def _candidates(
-    proto: onnx.ModelProto, fixed: Sequence[onnx.ValueInfoProto]
-) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """The model with fixed dims and no stale shapes, and, should that not do, as it was."""
-    proto.ir_version = max(proto.ir_version, 4)  # below, initializers must be inputs too
-    make_dense(proto.graph)
-    names = {value.name for value in fixed}
-    loose = [
-        onnx.ValueInfoProto.FromString(value.SerializeToString())
-        for value in proto.graph.input
-        if value.name in names
-    ]
-    del proto.graph.input[:]
-    original = onnx.ModelProto()
-    original.CopyFrom(proto)
-    original.graph.input.extend(loose)
-    proto.graph.input.extend(fixed)
-    del proto.graph.value_info[:]
-    for value in proto.graph.output:
-        if value.type.HasField("tensor_type"):
-            value.type.tensor_type.ClearField("shape")
-    return proto, original
-
-
-def _fix_dims(
-    inputs: list[onnx.ValueInfoProto], dims: dict[str, int], path: Path
-) -> dict[str, int]:
-    assumed: dict[str, int] = {}
-    used: set[str] = set()
-    dynamic: set[str] = set()
-    for value in inputs:
-        if not value.type.HasField("tensor_type"):
-            raise ModelError(f"{path}: input {value.name} is no tensor, which cannot be served")
-        shape = value.type.tensor_type.shape
-        for axis, dim in enumerate(shape.dim):
-            if dim.HasField("dim_value") and dim.dim_value > 0:
-                continue
-            keys = (f"{value.name}.{axis}", dim.dim_param)
-            dynamic.add(keys[1] if keys[1].isidentifier() else keys[0])
-            given = next((key for key in keys if key in dims), None)
-            if given is not None:
-                size = dims[given]
-                used.add(given)
-            else:
-                image = len(shape.dim) == 4 and axis >= 2
-                size = 1 if axis == 0 else IMAGE_SIDE if image else SEQUENCE
-                assumed[keys[1] if keys[1].isidentifier() else keys[0]] = size
-            if size < 1:
-                raise ModelError(f"dimension {given} must be at least 1, got {size}")
-            dim.dim_value = size
-    if unknown := sorted(set(dims) - used):
-        has = ", ".join(sorted(dynamic)) or "none"
-        raise ModelError(f"{path} has no dynamic dimension {unknown[0]!r}: it has {has}")
-    return assumed

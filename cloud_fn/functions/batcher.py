@@ -11,8 +11,8 @@ import numpy as np
 
 from cloud_fn.errors import DeadlinePassed, Stopping
 from cloud_fn.functions.batching import Waiting, plan
-from cloud_fn.functions.curve import Curve, Run
-from cloud_fn.functions.joining import Arrays, Form, Unbatchable
+from cloud_fn.functions.curve import Curve
+from cloud_fn.functions.joining import Arrays, Form, Run, Unbatchable
 from cloud_fn.functions.settings import Batching
 
 log = logging.getLogger(__name__)

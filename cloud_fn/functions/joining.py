@@ -1,6 +1,6 @@
 """Several requests' arrays as one batch along axis 0, and the batch's answers cut apart again."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
@@ -12,6 +12,7 @@ from protos.errors import WireError
 from protos.tensors import DATATYPES, datatype_of
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
+Run: TypeAlias = Callable[[Arrays], Arrays]
 
 
 class Unbatchable(CloudError):

@@ -7,20 +7,41 @@ from typing import Any, Literal
 import msgspec
 
 from cloud_fn.errors import RegistryError
+from cloud_fn.functions.curve import Curve
 from cloud_fn.functions.node_cache import NodeCache
 from cloud_fn.functions.settings import Batching, Provider, Resolved
 from cloud_fn.registry import Catalog, Manifest
-from cloud_fn.registry.manifest import StoredFile
+from cloud_fn.registry.manifest import StoredFile, TensorSpec
+from cloud_fn.registry.variants import Batched
 from planner.memo import Stamp
 
 log = logging.getLogger(__name__)
+
+
+class BatchedFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a version answers several requests at once; see :class:`.variants.Batched`.
+
+    ``stamps`` are the files'. They are looked at when the graph is opened, and not before.
+    """
+
+    graph: StoredFile
+    weights: StoredFile | None = None
+    inputs: tuple[TensorSpec, ...]
+    curve: Curve
+    prepacked: bool
+    stamps: tuple[Stamp, ...]
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        return (self.graph, *((self.weights,) if self.weights else ()))
 
 
 class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A version made ready for the kind of machine *target*; see :mod:`planner.ready`.
 
     Its files lie in ``folder`` under their digests. They held what they should when they were as
-    ``stamps`` say, so that none need be read to open it.
+    ``stamps`` say, so that none need be read to open it. ``batched`` is None where requests are
+    answered one by one.
     """
 
     target: str
@@ -30,6 +51,7 @@ class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     weights: StoredFile | None = None
     prepacking_pays: bool = False
     stamps: tuple[Stamp, ...]
+    batched: BatchedFiles | None = None
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -121,7 +143,7 @@ def _ready(manifest: Manifest, catalog: Catalog) -> tuple[ReadyFiles, ...]:
         return ()
     for variant in variants:
         try:
-            stamps = tuple(map(catalog.blobs.checked, variant.files))
+            stamps = tuple(map(catalog.blobs.checked, variant.single))
         except RegistryError as error:
             log.warning("not ready any more: version=%s error=%s", name, error)
             continue
@@ -134,9 +156,27 @@ def _ready(manifest: Manifest, catalog: Catalog) -> tuple[ReadyFiles, ...]:
                 weights=variant.weights,
                 prepacking_pays=variant.prepacking_pays,
                 stamps=stamps,
+                batched=_batched(catalog, variant.batched, name),
             )
         )
     return tuple(found)
+
+
+def _batched(catalog: Catalog, batched: Batched | None, name: str) -> BatchedFiles | None:
+    if batched is None or batched.graph is None:
+        return None
+    try:
+        return BatchedFiles(
+            graph=batched.graph,
+            weights=batched.weights,
+            inputs=batched.inputs,
+            curve=Curve(points=batched.points, length=batched.length),
+            prepacked=batched.prepacked,
+            stamps=tuple(map(catalog.blobs.checked, batched.files)),
+        )
+    except (RegistryError, ValueError) as error:
+        log.warning("not batched any more: version=%s error=%s", name, error)
+        return None
 
 
 def _settled(settings: Resolved) -> dict[str, Any]:

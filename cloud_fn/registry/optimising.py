@@ -5,9 +5,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import onnx
 
 from cloud_fn.errors import RegistryError
+from cloud_fn.registry.batching import find_batched
 from cloud_fn.registry.catalog import Catalog
 from cloud_fn.registry.manifest import Manifest, StoredFile
 from cloud_fn.registry.variants import Variant
@@ -47,11 +49,13 @@ def optimise(
     try:
         with catalog.making(manifest):
             for variant in _known(catalog, manifest):
-                if variant.target == target and all(map(catalog.blobs.is_intact, variant.files)):
-                    return variant, False
+                if variant.target == target and all(map(catalog.blobs.is_intact, variant.single)):
+                    return _completed(catalog, manifest, variant, say)
             size_mb = manifest.content.size_bytes / 1e6
             say(f"optimising {manifest.name}:{manifest.version} ({size_mb:.1f} MB) for {target.id}")
-            made = _make(catalog, network or _read(catalog, manifest), say)
+            made, ready = _make(catalog, network or _read(catalog, manifest), say)
+            batched = find_batched(catalog, manifest, made, ready, say=say)
+            made = msgspec.structs.replace(made, batched=batched)
             catalog.add_variant(manifest, made)
     except PlannerError as error:
         raise RegistryError(str(error)) from error
@@ -59,6 +63,20 @@ def optimise(
         raise RegistryError(
             f"registry {catalog.root} cannot be written: {error.strerror or error}"
         ) from error
+    return made, True
+
+
+def _completed(
+    catalog: Catalog, manifest: Manifest, variant: Variant, say: Say
+) -> tuple[Variant, bool]:
+    """*variant*, and whether it has become another: nobody had asked whether it can be batched."""
+    batched = variant.batched
+    if batched is not None and all(map(catalog.blobs.is_intact, batched.files)):
+        return variant, False
+    _, ready = _opened(catalog, variant.graph, variant.document)
+    batched = find_batched(catalog, manifest, variant, ready, say=say)
+    made = msgspec.structs.replace(variant, batched=batched)
+    catalog.add_variant(manifest, made)
     return made, True
 
 
@@ -76,7 +94,7 @@ def _read(catalog: Catalog, manifest: Manifest) -> tuple[Model, float]:
     return model, time.perf_counter() - began_s
 
 
-def _make(catalog: Catalog, network: tuple[Model, float], say: Say) -> Variant:
+def _make(catalog: Catalog, network: tuple[Model, float], say: Say) -> tuple[Variant, Ready]:
     model, read_s = network
     began_s = time.perf_counter()
     model.piece([info.name for info in model.inputs], [info.name for info in model.outputs])
@@ -92,7 +110,7 @@ def _make(catalog: Catalog, network: tuple[Model, float], say: Say) -> Variant:
     open_s, ready = _opened(catalog, graph, document)
     say("measuring whether a copy of its weights makes it faster")
     found = race(ready)
-    return Variant(
+    variant = Variant(
         target=this_target(),
         graph=graph,
         document=document,
@@ -103,6 +121,7 @@ def _make(catalog: Catalog, network: tuple[Model, float], say: Say) -> Variant:
         prepacked_s=None if found is None else found.prepacked_s,
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    return variant, ready
 
 
 def _refer(compiled: Compiled, weights: StoredFile) -> None:

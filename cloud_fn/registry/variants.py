@@ -8,12 +8,12 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from cloud_fn.errors import RegistryError
-from cloud_fn.registry.manifest import Manifest, StoredFile
+from cloud_fn.registry.manifest import Manifest, StoredFile, TensorSpec
 from planner.target import Target
 from protos.documents import DocumentError, read_json, write_json
 
@@ -21,12 +21,38 @@ PAYS_FROM = 1.05
 """How much faster a run must be for a copy of the weights in each process to be worth it."""
 
 
+class Batched(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a version answers several requests at once, or in ``reason`` why it does not.
+
+    ``graph`` takes any number of rows. It shares the variant's weights and may have some of its own
+    in ``weights``, which count in its memory and its time to open. ``inputs`` are the network's,
+    with -1 where they take any size; ``points`` and
+    ``length`` are a :class:`cloud_fn.functions.curve.Curve`, in which one row of the usual length
+    runs on the variant's own graph, as it does alone. ``prepacked`` is whether all of that was
+    measured with copies of the weights. What was measured is there also where it does not pay, and
+    no file is.
+    """
+
+    reason: str = ""
+    graph: StoredFile | None = None
+    weights: StoredFile | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    points: tuple[tuple[float, float], ...] = ()
+    length: Annotated[int, msgspec.Meta(ge=0)] = 0
+    prepacked: bool = False
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        return tuple(file for file in (self.graph, self.weights) if file is not None)
+
+
 class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A version optimised for one kind of machine; see :mod:`planner.ready`.
 
     ``read_s`` is how long the original took until it could run, ``open_s`` how long this does;
     ``mapped_s`` and ``prepacked_s`` one run with its weights mapped and copied, None where it does
-    not run on made-up input. ``measured`` is when that was, in UTC, ISO 8601.
+    not run on made-up input. ``measured`` is when that was, in UTC, ISO 8601. ``batched`` is None
+    where nobody has looked.
     """
 
     target: Target
@@ -38,10 +64,16 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     mapped_s: float | None = None
     prepacked_s: float | None = None
     measured: str
+    batched: Batched | None = None
+
+    @property
+    def single(self) -> tuple[StoredFile, ...]:
+        """The files for one row."""
+        return (self.graph, self.document, *((self.weights,) if self.weights else ()))
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
-        return (self.graph, self.document, *((self.weights,) if self.weights else ()))
+        return (*self.single, *(self.batched.files if self.batched else ()))
 
     @property
     def size_bytes(self) -> int:

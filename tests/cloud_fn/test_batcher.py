@@ -14,9 +14,10 @@ import pytest
 
 from cloud_fn.errors import DeadlinePassed, Stopping
 from cloud_fn.functions.batcher import Batcher
-from cloud_fn.functions.curve import Curve, Run, measure, prove, samples
-from cloud_fn.functions.joining import Form
+from cloud_fn.functions.curve import Curve
+from cloud_fn.functions.joining import Form, Run
 from cloud_fn.functions.settings import Batching
+from cloud_fn.functions.trial import measure, prove, samples
 from planner.graph import TensorInfo
 from planner.infos import info_of
 

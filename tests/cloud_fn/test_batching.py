@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_fn.functions.batching import Choice, Waiting, plan
-from cloud_fn.functions.curve import Curve, measure, pays, prove, samples
+from cloud_fn.functions.curve import Curve, pays
 from cloud_fn.functions.joining import Extent, Form, Unbatchable
+from cloud_fn.functions.trial import measure, prove, samples
 from planner.graph import TensorInfo
 
 CURVE = Curve(points=((1, 1.0), (2, 1.2), (4, 1.6), (8, 2.4)))
@@ -337,6 +338,14 @@ def test_a_curve_never_falls_and_measuring_it_ends() -> None:
     assert seconds == sorted(seconds)
     slow = Stopwatch(lambda _: 25.0)
     assert [size for size, _ in measure(slow.run, form, (1, 2, 4), clock=slow).points] == [1]
+
+
+def test_sizes_that_would_take_too_long_are_left_out_but_for_two_rows() -> None:
+    form = Form.of([info("x", -1, 64)], {})
+    watch = Stopwatch(lambda size: size)
+    curve = measure(watch.run, form, budget_s=4.0, clock=watch)
+    assert [size for size, _ in curve.points] == [1, 2]
+    assert watch.now_s == 6.0
 
 
 def test_sizes_that_the_piece_cannot_run_on_are_left_out() -> None:
