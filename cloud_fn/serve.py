@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK_AT_RAY_S = 5.0
+_LOOK_AT_HOST_S = 0.02
 _HOST_S = 60.0
 
 
@@ -66,9 +68,11 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         stack.callback(runtime.remove)
         cluster = _start_ray(config, runtime, stack)
         signals.install()  # Ray has put its own in their place
+        opener = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="serve.open"))
         launcher = _launcher(config, runtime)
         stack.callback(launcher.close)
-        launcher.open(timeout_s=_HOST_S)
+        if not _is_open(launcher, opener, signals):
+            return
         if config.ray.spreads:
             _say(f"instances run on {_named(launcher.nodes())}")
         # Only now: Ray forks to start its processes, and a fork hangs where gRPC runs.
@@ -84,6 +88,20 @@ def _serve(config: Config, ready_file: Path | None) -> None:
             if not cluster.is_alive():
                 raise ServeError("Ray has ended: start the server again")
         _drain(config, service, door, signals)
+
+
+def _is_open(launcher: "RayLauncher", opener: ThreadPoolExecutor, signals: Signals) -> bool:
+    """Wait for the first host; False when told to stop before. To close the launcher ends the wait.
+
+    Raises:
+        InstanceLost: none comes.
+    """
+    opening = opener.submit(launcher.open, timeout_s=_HOST_S)
+    while not opening.done():
+        if signals.stop.wait(_LOOK_AT_HOST_S):
+            return False
+    opening.result()
+    return True
 
 
 def _start_ray(config: Config, runtime: RuntimeDir, stack: contextlib.ExitStack) -> "RayCluster":
