@@ -67,6 +67,17 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     start_timeout_s: _Seconds = 60.0
 
 
+class Cache(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[node_cache]``: what this node makes itself of versions that were not made ready for it.
+
+    ``dir`` is where it lies, below the registry by default: of use where that is on a shared or
+    slow file system. All versions together may take ``max_bytes``.
+    """
+
+    dir: str | None = None
+    max_bytes: Annotated[int, msgspec.Meta(ge=_MiB)] = 8192 * _MiB
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it. Paths that are None are chosen by :func:`load`.
 
@@ -87,6 +98,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     memory_budget_bytes: Annotated[int, msgspec.Meta(ge=64 * _MiB)] | None = None
     instance: Instance = Instance()
     ray: Ray = Ray()
+    node_cache: Cache = Cache()
+
+    @property
+    def node_cache_path(self) -> Path:
+        return Path(self.node_cache.dir) if self.node_cache.dir else self.registry_path / "cache"
 
     @property
     def registry_path(self) -> Path:

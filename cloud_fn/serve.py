@@ -21,6 +21,7 @@ from cloud_fn.functions.launch import CPU, CUDA, Running
 from cloud_fn.functions.learning import Learning
 from cloud_fn.functions.limiting import Limiting
 from cloud_fn.functions.logbook import Logbook
+from cloud_fn.functions.node_cache import NodeCache
 from cloud_fn.functions.nodes import Node, Resources
 from cloud_fn.functions.specifications import Specifications
 from cloud_fn.functions.staged import Staged
@@ -163,6 +164,7 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
         handlers_dir=None
         if config.handlers_dir is None
         else str(Path(config.handlers_dir).absolute()),
+        cache=NodeCache(config.node_cache_path, most_bytes=config.node_cache.max_bytes),
     )
     service = Service(
         catalog,

@@ -13,6 +13,7 @@ from cloud_fn.deployments import Cuts, Deployment, cut_asked, deploy_again, depl
 from cloud_fn.errors import Busy, CloudError, InvalidRequest, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
 from cloud_fn.functions.cuts import Cut
+from cloud_fn.functions.node_cache import NodeCache
 from cloud_fn.functions.settings import Resolved
 from cloud_fn.functions.specifications import Specifications
 from cloud_fn.load import WINDOW_S, Recent, answered
@@ -30,11 +31,12 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much the server takes at one time; see :class:`cloud_fn.config.Config`."""
+    """How much the server takes at one time, and where; see :class:`cloud_fn.config.Config`."""
 
     max_message_bytes: int = 64 << 20
     max_in_flight: int = 64
     handlers_dir: str | None = None
+    cache: NodeCache | None = None
 
 
 class Calls(Protocol):
@@ -307,6 +309,7 @@ class Service:
                 name=name,
                 settings=settings,
                 handlers_dir=self._bounds.handlers_dir,
+                cache=self._bounds.cache,
             )
             known = self._functions[key] = (settings, made)
         return known[1]

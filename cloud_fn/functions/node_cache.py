@@ -66,7 +66,10 @@ class GreedyDual:
 
 
 class NodeCache:
-    """All versions' folders below *root*; nothing is created before a version is asked for."""
+    """All versions' folders below *root*; nothing is created before a version is asked for.
+
+    Together they take at most *most_bytes*, but for what processes hold.
+    """
 
     def __init__(self, root: Path, *, most_bytes: int = MOST_BYTES) -> None:
         self._root = root

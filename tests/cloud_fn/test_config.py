@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_fn.config import Address, Config, Instance, Ray, check_exposure, load
+from cloud_fn.config import Address, Cache, Config, Instance, Ray, check_exposure, load
 from cloud_fn.errors import ServeError
 from protos.errors import IsthmusError
 
@@ -30,6 +30,20 @@ def test_paths_that_nobody_gave_are_where_the_desktop_standard_says(tmp_path: Pa
     config = load(None, {"XDG_DATA_HOME": "/d", "XDG_RUNTIME_DIR": str(tmp_path)}, {})
     assert config.registry_path == Path("/d/isthmus/registry")
     assert config.runtime_path == tmp_path / "isthmus"
+
+
+def test_the_nodes_cache_is_below_the_registry_or_where_it_is_told_to_be() -> None:
+    config = load(None, {"HOME": "/home/me"}, {"registry": "/r"})
+    assert (config.node_cache_path, config.node_cache.max_bytes) == (Path("/r/cache"), 8 << 30)
+    environ = {
+        "ISTHMUS_SERVE_NODE_CACHE__DIR": "/fast",
+        "ISTHMUS_SERVE_NODE_CACHE__MAX_BYTES": "2000000",
+    }
+    config = load(None, environ, {"registry": "/r"})
+    assert config.node_cache == Cache(dir="/fast", max_bytes=2_000_000)
+    assert config.node_cache_path == Path("/fast")
+    with pytest.raises(IsthmusError, match=r"Expected `int` >= 1048576 at field `node_cache.max_"):
+        load(None, {"ISTHMUS_SERVE_NODE_CACHE__MAX_BYTES": "1"}, {})
 
 
 def test_without_a_runtime_directory_there_is_one_per_user() -> None:

@@ -3,6 +3,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from cloud_fn.errors import Busy, InvalidRequest, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
+from cloud_fn.functions.node_cache import NodeCache
 from cloud_fn.registry import Catalog, Manifest
 from cloud_fn.service import Bounds, Service, account
 from protos import wire
@@ -28,12 +30,14 @@ class FakePool:
     def __init__(self) -> None:
         self.cuts = FakeCuts()
         self.asked: list[tuple[str, float | None]] = []
+        self.caches: list[str | None] = []
 
     def deploy(self, function: Function) -> None:
         """Nothing is kept ready here."""
 
     def call(self, function: Function, body: bytes, *, deadline_s: float | None = None) -> Answer:
         self.asked.append((function.key, deadline_s))
+        self.caches.append(function.cache_path)
         return an_answer(body=wire.encode_reply(Reply(model=function.model, id="7")))
 
 
@@ -178,3 +182,13 @@ def test_a_model_may_be_asked_from_its_push_on(
         False,
         False,
     ]
+
+
+def test_what_instances_make_themselves_lies_where_the_bounds_say(
+    catalog: Catalog, published: dict[str, Manifest], tmp_path: Path
+) -> None:
+    service, pool = a_service(catalog, cache=NodeCache(tmp_path / "fast"))
+    service.infer(a_request())
+    (path,) = pool.caches
+    assert path is not None
+    assert Path(path).parent == tmp_path / "fast"
