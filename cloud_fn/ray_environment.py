@@ -37,6 +37,9 @@ def prepare_own(folder: Path) -> None:
         RAY_AUTH_TOKEN_PATH=str(token),
         RAY_USAGE_STATS_ENABLED="0",
         RAY_worker_niceness="0",  # 15 by default: instances would starve beside anything else
+        # Of the workers that Ray starts ahead, one for each processor, a host needs one.
+        RAY_prestart_worker_first_driver="0",
+        RAY_num_workers_soft_limit="0",
     )
 
 

@@ -382,6 +382,14 @@ def test_everything_listens_on_loopback_only(server: Server) -> None:
     assert listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 
+def test_of_ray_only_what_places_starts_and_watches_hosts_runs(server: Server) -> None:
+    server.infer()
+    started = [" ".join(each.cmdline()) for each in server.family()]
+    assert sum("gcs_server" in line for line in started) == 1
+    needless = ("dashboard/dashboard.py", "log_monitor.py", "monitor.py")
+    assert [line for line in started if any(name in line for name in needless)] == []
+
+
 def test_sockets_and_tokens_are_their_owners(server: Server) -> None:
     server.infer()
     run = server.config.parent / "run"
