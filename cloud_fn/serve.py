@@ -17,6 +17,7 @@ from cloud_fn.doors.grpc import GrpcDoor, check_free
 from cloud_fn.errors import ServeError
 from cloud_fn.functions import Pool
 from cloud_fn.functions.confinement import Confinement
+from cloud_fn.functions.fresh import Fresh
 from cloud_fn.functions.launch import CPU, CUDA, Running
 from cloud_fn.functions.learning import Learning
 from cloud_fn.functions.limiting import Limiting
@@ -148,8 +149,9 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
     specifications = Specifications(catalog, FunctionStore(catalog.root), config.instance)
     limiting = Limiting(specifications.resolved, open_files=config.instance.open_files)
     budget_bytes = config.memory_budget_bytes or psutil.virtual_memory().total // 2
+    cache = NodeCache(config.node_cache_path, most_bytes=config.node_cache.max_bytes)
     pool = Pool(
-        launcher,
+        Fresh(launcher, catalog, cache),
         limiting,
         memory_budget_bytes=budget_bytes,
         size_of=_size_of,
@@ -164,7 +166,7 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
         handlers_dir=None
         if config.handlers_dir is None
         else str(Path(config.handlers_dir).absolute()),
-        cache=NodeCache(config.node_cache_path, most_bytes=config.node_cache.max_bytes),
+        cache=cache,
     )
     service = Service(
         catalog,
