@@ -17,8 +17,13 @@ from cloud_fn.registry import Catalog
 from cloud_fn.registry.push import push
 from planner.model import Model, read
 from protos.invocation import Reply, Tensor
+from protos.messages import InferResult
 from testbed import models
+from testbed.broker import INSTALL, Broker, mosquitto_path
+from testbed.processes import Processes
 from tests.cloud_fn.test_serve import Server
+from tests.edge_agent.conftest import Files, picture, tiny  # noqa: F401  fixtures
+from tests.edge_agent.integration.conftest import TOPICS, Agents, App
 
 pytestmark = pytest.mark.integration
 
@@ -82,3 +87,49 @@ def test_a_change_of_plan_meets_no_cold_tail_once_its_cuts_were_deployed(
     (refused,) = again.refused
     assert refused[0] == UNKNOWN
     assert UNKNOWN[0] in refused[1]
+
+
+def test_an_agent_deploys_its_table_and_the_plan_that_it_changes_to_is_warm(
+    server: Server,
+    tiny: Files,  # noqa: F811  the fixture
+    picture: Callable[[int], bytes],  # noqa: F811  the fixture
+    tmp_path: Path,
+) -> None:
+    """Nobody but the agent tells the gateway of the second plan's cut before it is asked for."""
+    if mosquitto_path() is None:
+        pytest.skip(f"mosquitto is not installed: {INSTALL}")
+    push(Catalog(server.config.parent / "registry"), tiny.onnx, name="tiny", steps=tiny.steps)
+    gateway = Address.parse(server.address)
+    set_function(gateway, "tiny", Settings(scaling=Fixed(keep_alive_s=600)), key=None)
+    with (
+        Processes(tmp_path / "processes") as processes,
+        Broker(processes) as broker,
+        App(broker.url) as app,
+    ):
+        agent = (
+            f'device = "cam-01"\nstate_dir = "state"\ndeadline_s = 20\n'
+            f'[mqtt]\nurl = "{broker.url}"\n[cloud]\naddress = "{server.address}"\n'
+            f'[[models]]\nname = "tiny"\npath = "{tiny.onnx}"\nsteps = "{tiny.steps}"\n'
+            f'plan = "{tiny.plan}"\n'
+        )
+        Agents(processes, tmp_path, agent).start()
+
+        def follow(version: int, plan: str) -> InferResult:
+            desired = b'{"version":%d,"models":{"tiny":{"plan":"%s"}}}' % (version, plan.encode())
+            app.publish(TOPICS.desired, desired, retain=True)
+            app.wait(TOPICS.reported, lambda heard: heard.json["applied_version"] == version)
+            app.ask(picture(version))
+            result = app.wait(TOPICS.infer("tiny", "res")).result
+            assert (result.placement.plan, result.degraded) == (plan, False)
+            assert result.timing is not None
+            return result
+
+        first = follow(1, "plan-1")
+        assert first.placement.mode == "split"
+        assert first.timing is not None
+        assert first.timing.load > 0
+        until(lambda: set(get_load(gateway, "tiny", key=None).warm) == {("relu",), ("bytes",)})
+        changed = follow(2, "cloud-jpeg")
+        assert changed.placement.mode == "cloud"
+        assert changed.timing is not None
+        assert (changed.timing.init, changed.timing.load) == (0.0, 0.0)
