@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import LinearConstraint, OptimizeResult, milp
+from scipy.optimize import LinearConstraint, OptimizeResult
 from scipy.sparse import csr_array
 
 from planner.rates import Rates, Use
+from planner.solve.integer import least
 from planner.solve.problem import Chosen, Problem
-from planner.solve.stray import stdout_is_stderr
 from planner.solve.way import Way
 
 TIME_LIMIT_S = 30.0
@@ -181,14 +181,13 @@ class Table:
                 lower[i] = 1
         if np.any(lower > upper):
             return None
-        with stdout_is_stderr():
-            found = milp(
-                target,
-                constraints=LinearConstraint(_matrix(rows, self.count), low, high),
-                integrality=whole,
-                bounds=(lower, upper),
-                options={"mip_rel_gap": 0.0, "time_limit": time_limit_s},
-            )
+        found = least(
+            target,
+            LinearConstraint(_matrix(rows, self.count), low, high),
+            integrality=whole,
+            bounds=(lower, upper),
+            time_limit_s=time_limit_s,
+        )
         if found.x is None:
             if found.status == _INFEASIBLE:
                 return None

@@ -14,11 +14,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import LinearConstraint, OptimizeResult, milp
+from scipy.optimize import LinearConstraint, OptimizeResult
 from scipy.sparse import csr_array
 
+from planner.solve.integer import least
 from planner.solve.staged import Objective, Staged, total_s
-from planner.solve.stray import stdout_is_stderr
 
 Row = Mapping[int, float]
 Term = tuple[Row, float]
@@ -71,14 +71,13 @@ class Table:
         upper = np.full(self.count + 1, np.inf)
         upper[: self.binaries] = 1
         upper[epigraph] = most / self.unit_s
-        with stdout_is_stderr():
-            return milp(
-                target,
-                constraints=LinearConstraint(_matrix(rows, self.count + 1), low, high),
-                integrality=whole,
-                bounds=(np.zeros(self.count + 1), upper),
-                options={"mip_rel_gap": 0.0, "time_limit": time_limit_s},
-            )
+        return least(
+            target,
+            LinearConstraint(_matrix(rows, self.count + 1), low, high),
+            integrality=whole,
+            bounds=(np.zeros(self.count + 1), upper),
+            time_limit_s=time_limit_s,
+        )
 
     def read(self, values: np.ndarray) -> tuple[int, ...]:
         """The stage of each op that the variables stand for."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from planner.chunks import Chunk, across_s, check, hidden_s, lines
@@ -207,6 +207,7 @@ def test_where_messages_cost_nothing_no_plan_there_is_answers_sooner(rng: random
 
 @settings(max_examples=80, deadline=None)
 @given(seeds)
+@example(random.Random(1292))  # noqa: S311  HiGHS's presolve fails on it
 def test_the_bound_holds_for_every_plan_there_is(rng: random.Random) -> None:
     message_s = rng.choice([0.0, 0.001, 0.003, 0.01])
     problem, goal = _problem(rng, 4, message_s), _latency(rng)
