@@ -13,7 +13,7 @@ demo: setup ## everything on this machine, end to end
 	@.venv/bin/isthmus demo
 
 test: setup ## all tests (ARGS="-k mincut" for some)
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 lint: setup ## ruff and mypy --strict
 	@$(python) -m ruff check .
