@@ -12,9 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cloud_fn.functions import Function
+from cloud_fn.functions import Function, Limits, Pool
+from cloud_fn.functions.scaling import FixedPolicy
 from cloud_fn.registry import Catalog, Manifest
 from cloud_fn.registry.push import push
+from tests.cloud_fn.pools import DONE, FakeLauncher, Opener, Script
 
 STEPS: dict[str, Any] = {
     "schema": "isthmus.steps/1",
@@ -131,3 +133,27 @@ def short() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="is-", dir="/tmp"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def open_pool(short: Path) -> Iterator[Opener]:
+    """Open a pool with a launcher, by default one whose instances follow a script; closed later."""
+    pools: list[Pool] = []
+
+    def make(
+        script: Script = lambda _: DONE,
+        launcher: FakeLauncher | None = None,
+        **limits: Any,  # noqa: ANN401  any of the limits
+    ) -> tuple[Pool, FakeLauncher]:
+        launcher = launcher or FakeLauncher(short, script)
+        if "keep_alive_s" in limits:
+            limits["policy"] = FixedPolicy(keep_alive_s=limits.pop("keep_alive_s"))
+        given = Limits(**limits)
+        pool = Pool(launcher, lambda _: given)
+        pool.start()
+        pools.append(pool)
+        return pool, launcher
+
+    yield make
+    for pool in pools:
+        pool.close()

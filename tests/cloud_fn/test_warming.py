@@ -1,13 +1,11 @@
 """Deployed cuts are loaded in the instances that run, behind real sockets and a fake engine."""
-# ruff: noqa: ANN401, ARG002  (builders take any field, fakes what the real ones take)
+# ruff: noqa: ANN401  (builders take any field)
 
 import contextlib
-import itertools
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,20 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_fn.errors import FunctionFailed, InvalidRequest
-from cloud_fn.functions import Function, Limits, Pool
-from cloud_fn.functions.confinement import Confinement
+from cloud_fn.functions import Function, Pool
 from cloud_fn.functions.cuts import CutsReport, Deployed, Known, cut_of, cuts_of
 from cloud_fn.functions.instance import Executed
-from cloud_fn.functions.launch import CPU, Running
 from cloud_fn.functions.listener import Listener, listening, loaded
 from cloud_fn.functions.reach import Near
-from cloud_fn.processes import Mark
 from protos.deployments import MAX_CUTS, MAX_NAME_CHARS, MAX_TENSORS
 from protos.tensors import Buffer
+from tests.cloud_fn.pools import FUNCTION, WAIT_S, FakeLauncher, Opener, until
 
-FUNCTION = Function(model="m", version=1, model_path="/m")
 A, B, C = ("a",), ("b",), ("c", "d")
-WAIT_S = 20.0
 
 
 class Engine:
@@ -76,39 +70,16 @@ class Ending(Listener):
             super()._serve(connection)
 
 
-class FakeLauncher:
-    """Starts instances that are a listener in this process before one engine."""
+class Attended:
+    """An instance that is a listener in this process before *engine*."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
-        self.started: list[str] = []
-        self.ended: list[str] = []
-        self._numbers = itertools.count(1)
-        self._sockets: dict[str, socket.socket] = {}
-        self._folder = folder
-        self._engine = engine
+    def __init__(self, path: Path, engine: Engine) -> None:
+        self._socket = listening(path)
+        Ending(self._socket, engine.execute, peer=os.getpid(), warm=engine.warm).start()
 
-    def start(
-        self,
-        function: Function,
-        *,
-        timeout_s: float,
-        confinement: Confinement | None = None,
-        kind: str = CPU,
-    ) -> Running:
-        name = f"i{next(self._numbers)}"
-        sock = self._sockets[name] = listening(self._folder / name)
-        Ending(sock, self._engine.execute, peer=os.getpid(), warm=self._engine.warm).start()
-        self.started.append(name)
-        return Running(name=name, process=Mark(1, 0.0), address=Near(self._folder / name))
-
-    def end(self, running: Running) -> None:
-        self.ended.append(running.name)
-        sock = self._sockets[running.name]
-        sock.shutdown(socket.SHUT_RDWR)
-        sock.close()
-
-    def why_ended(self, running: Running) -> str | None:
-        return "it used too much"
+    def die(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
 
 @pytest.fixture
@@ -119,31 +90,16 @@ def engine() -> Iterator[Engine]:
     made.unstuck.set()
 
 
-Opener = Callable[..., tuple[Pool, FakeLauncher]]
-
-
 @pytest.fixture
-def open_pool(short: Path, engine: Engine) -> Iterator[Opener]:
-    pools: list[Pool] = []
+def open_pool(open_pool: Opener, short: Path, engine: Engine) -> Opener:
+    """Open a pool whose instances have *engine*, and end because they use too much."""
 
     def make(**limits: Any) -> tuple[Pool, FakeLauncher]:
-        launcher, given = FakeLauncher(short, engine), Limits(**limits)
-        pool = Pool(launcher, lambda _: given)
-        pool.start()
-        pools.append(pool)
-        return pool, launcher
+        launcher = FakeLauncher(short, instance=lambda path: Attended(path, engine))
+        launcher.why = "it used too much"
+        return open_pool(launcher=launcher, **limits)
 
-    yield make
-    for pool in pools:
-        pool.close()
-
-
-def until(happened: Callable[[], object]) -> None:
-    """Look until something has happened of which nobody tells."""
-    limit_s = time.monotonic() + WAIT_S
-    while not happened():
-        assert time.monotonic() < limit_s
-        time.sleep(0.001)
+    return make
 
 
 # What is remembered -----------------------------------------------------------------------------
