@@ -13,7 +13,7 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -31,6 +31,9 @@ from cloud_fn.runtime_dir import RuntimeDir
 from planner.model import read
 from protos import wire
 from protos.invocation import Request, Tensor
+
+if TYPE_CHECKING:
+    from cloud_fn.functions.ray_launcher import RayLauncher
 
 START_S = 60.0
 CALLS = 20
@@ -150,7 +153,8 @@ def cut_power(raylet: int) -> None:
             process.send_signal(number)
 
 
-def play(folder: Path, model: Path, told: dict[str, object], stack: ExitStack) -> None:
+def two(folder: Path, stack: ExitStack) -> tuple[Any, Any]:
+    """Start a Ray of two nodes; gives it, and the node that is not the gateway's."""
     os.environ.update(
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
@@ -159,10 +163,6 @@ def play(folder: Path, model: Path, told: dict[str, object], stack: ExitStack) -
         RAY_USAGE_STATS_ENABLED="0",
         RAY_worker_niceness="0",
     )
-    heard = Heard()
-    for name in ("cloud_fn", "__main__"):
-        logging.getLogger(name).addHandler(heard)
-        logging.getLogger(name).setLevel(logging.INFO)
     from ray.cluster_utils import Cluster
 
     given: dict[str, Any] = {
@@ -172,7 +172,11 @@ def play(folder: Path, model: Path, told: dict[str, object], stack: ExitStack) -
     }
     cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **given})
     stack.callback(cluster.shutdown)
-    other = cluster.add_node(**given)
+    return cluster, cluster.add_node(**given)
+
+
+def join(cluster: Any, folder: Path, stack: ExitStack) -> "RayLauncher":  # noqa: ANN401  Ray's
+    """Have a launcher on both nodes, whose own host is there."""
     from cloud_fn.functions.ray_launcher import RayLauncher
     from cloud_fn.ray_cluster import RayCluster
 
@@ -181,54 +185,79 @@ def play(folder: Path, model: Path, told: dict[str, object], stack: ExitStack) -
     joined = RayCluster(Ray(address=cluster.address), runtime.path / "ray")
     stack.callback(joined.stop)
     joined.start()
+    launcher = RayLauncher(
+        runtime,
+        kinds={"cpu": Resources()},
+        defaults=Confinement(),
+        readable=(folder / "registry",),
+        spread=True,
+    )
+    stack.callback(launcher.close)
+    launcher.open(timeout_s=START_S)
+    return launcher
+
+
+def published(folder: Path, model: Path) -> Function:
+    """A function whose requests are held until there is a file ``handlers/open``."""
     catalog = Catalog(folder / "registry")
     manifest, _ = push(catalog, model)
     handlers = folder / "handlers"
     handlers.mkdir()
     (handlers / "holding.py").write_text(HANDLER)
-    launcher = RayLauncher(
-        runtime,
-        kinds={"cpu": Resources()},
-        defaults=Confinement(),
-        readable=(catalog.root,),
-        spread=True,
-    )
-    stack.callback(launcher.close)
-    launcher.open(timeout_s=START_S)
-    function = msgspec.structs.replace(
+    return msgspec.structs.replace(
         Function.of(manifest, catalog),
         before="holding:holds",
         handlers_dir=str(handlers),
         batching="off",
     )
+
+
+def hang(nodes: Nodes, pid: int, heard: Heard, told: dict[str, object]) -> dict[str, float]:
+    """Stop the far host with all it has, under requests; gives what that took."""
+    told["spread"] = nodes.spread()
+    begun = nodes.call()
+    stopped_s = stop(pid)
+    lost_s, why = heard.wait(r"host lost: kind=cpu@", since_s=stopped_s)
+    told["why"] = why.rpartition("why=")[2]
+    told["right_after_hang"] = nodes.right(begun)
+    there_s, _ = heard.wait(r"host is there: kind=cpu@", since_s=stopped_s)
+    return {"noticed": lost_s - stopped_s, "replaced": there_s - stopped_s}
+
+
+def lose(nodes: Nodes, raylet: int, heard: Heard, told: dict[str, object]) -> dict[str, float]:
+    """Have the far node lose its power under requests; gives what that took."""
+    told["spread_of_another"] = nodes.spread()
+    begun = nodes.call()
+    cut_s = time.monotonic()
+    cut_power(raylet)
+    told["right_after_loss"] = nodes.right(begun)
+    lost_s, _ = heard.wait(r"host lost: kind=cpu@", since_s=cut_s)
+    told["spread_after_loss"] = nodes.spread()
+    return {"loss_noticed": lost_s - cut_s}
+
+
+def play(folder: Path, model: Path, told: dict[str, object], stack: ExitStack) -> None:
+    heard = Heard()
+    for name in ("cloud_fn", "__main__"):
+        logging.getLogger(name).addHandler(heard)
+        logging.getLogger(name).setLevel(logging.INFO)
+    cluster, other = two(folder, stack)
+    launcher = join(cluster, folder, stack)
+    function = published(folder, model)
     for running in [launcher.start(function, timeout_s=START_S) for _ in range(2)]:
         launcher.end(running)  # the second would have been the other node's, had it had a host
     _, line = heard.wait(r"host is there: kind=cpu@")
     (far,) = [node for node in launcher.nodes() if node.id == other.node_id]
     pool = Pool(launcher, lambda _: LIMITS)
     stack.callback(pool.close)
-    gate = handlers / "open"
+    gate = folder / "handlers" / "open"
+
     nodes = Nodes(pool, function, model, far, gate)
-
-    told["spread"] = nodes.spread()
-    begun = nodes.call()
-    stopped_s = stop(int(line.rpartition("pid=")[2]))
-    lost_s, why = heard.wait(r"host lost: kind=cpu@", since_s=stopped_s)
-    told["why"] = why.rpartition("why=")[2]
-    told["right_after_hang"] = nodes.right(begun)
-    there_s, _ = heard.wait(r"host is there: kind=cpu@", since_s=stopped_s)
-    told["seconds"] = {"noticed": lost_s - stopped_s, "replaced": there_s - stopped_s}
-
+    seconds = hang(nodes, int(line.rpartition("pid=")[2]), heard, told)
     # All that the first has now is near, where it went on; so all of another's is far.
     nodes = Nodes(pool, msgspec.structs.replace(function, name="other"), model, far, gate)
-    told["spread_of_another"] = nodes.spread()
-    begun = nodes.call()
-    cut_s = time.monotonic()
-    cut_power(other.all_processes["raylet"][0].process.pid)
-    told["right_after_loss"] = nodes.right(begun)
-    lost_s, _ = heard.wait(r"host lost: kind=cpu@", since_s=cut_s)
-    told["seconds"] |= {"loss_noticed": lost_s - cut_s}  # type: ignore[operator]
-    told["spread_after_loss"] = nodes.spread()
+    raylet = other.all_processes["raylet"][0].process.pid
+    told["seconds"] = seconds | lose(nodes, raylet, heard, told)
 
 
 def main(folder: Path, model: Path) -> None:
