@@ -252,7 +252,7 @@ def _conclude(made: _Made, args: argparse.Namespace, folder: Path) -> None:
         f"{made.steps - made.refused} of {made.steps} answered{before}: {args.output}\n"
     )
     if made.refused:
-        _say(f"{made.refused} were refused, each with its reason there: ask again with --retry")
+        _say(f"refused, each with its reason there: {made.refused}; ask again with --retry")
 
 
 def _fed(text: str) -> tuple[str, str]:
