@@ -1,8 +1,9 @@
 """Running a piece: steps, then ONNX Runtime, then steps."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -12,6 +13,8 @@ from planner.graph import UNKNOWN, TensorInfo
 from planner.steps import Run
 from protos.errors import WireError
 from protos.tensors import datatype_of
+
+Network: TypeAlias = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 
 @dataclass(slots=True, eq=False)
@@ -52,11 +55,14 @@ class Piece:
         """Whether nothing runs: every output is an input handed through."""
         return self._held is None and not self._before and not self._after
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(
+        self, inputs: Mapping[str, np.ndarray], *, network: Network | None = None
+    ) -> dict[str, np.ndarray]:
         """Run once.
 
         Args:
             inputs: one array for each of ``self.inputs``, of the tensor's type and shape.
+            network: what runs the network's part, by default :meth:`network`.
 
         Returns:
             One array for each of ``self.outputs``.
@@ -69,7 +75,8 @@ class Piece:
         for step in self._before:
             values |= step(values)
         if self._held is not None:
-            values |= self._run(values)
+            feeds = {name: values[name] for name in self._takes}
+            values |= (network or self.network)(feeds)
         for step in self._after:
             values |= step(values)
         return {name: values[name] for name in self.outputs}
@@ -86,8 +93,12 @@ class Piece:
             while before.running:  # no limit: whoever runs a piece has one
                 self._changed.wait()
 
-    def _run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        feeds = {name: values[name] for name in self._takes}
+    def network(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Run the network's part alone, which there must be.
+
+        Raises:
+            InputError: ONNX Runtime refuses the values.
+        """
         with self._changed:
             held = self._held
             assert held is not None

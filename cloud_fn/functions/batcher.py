@@ -36,7 +36,8 @@ class Batcher:
 
     A request that finds a place free runs at once, in the thread that brings it. What one request
     gets wrong is never another's error: those that do not fit the form run alone, and a batch that
-    fails is run again one by one.
+    fails is run again one by one. Where it was its size that failed, for want of memory say, later
+    ones are at most half as large.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Batcher:
         self._queue: list[_Request] = []  # guarded by _lock, as all below
         self._running = 0  # below _width, nothing waits
         self._pace = 1.0
-        self._joins = True
+        self._most_rows = settings.max_size  # less where that many were too many
         self._closed = False
 
     def submit(self, inputs: Arrays, deadline_s: float | None = None) -> "Future[Outputs]":
@@ -132,7 +133,7 @@ class Batcher:
                 [each.waiting for each in queue],
                 self._curve,
                 self._clock(),
-                max_size=self._settings.max_size if self._joins else 0,
+                max_size=self._most_rows,
                 max_wait_s=self._settings.max_wait_s,
                 pace=self._pace,
             )
@@ -163,6 +164,10 @@ class Batcher:
         if len(batch) > 1 and self._answer_together(batch):
             return True
         answered = [self._answer_alone(request) for request in batch]
+        if len(batch) > 1 and all(answered):  # none of them was at fault
+            rows = sum(each.waiting.extent.rows for each in batch if each.waiting.extent)
+            with self._lock:
+                self._most_rows = min(self._most_rows, rows // 2)
         return answered == [True]
 
     def _answer_together(self, batch: list[_Request]) -> bool:
@@ -174,7 +179,7 @@ class Batcher:
         except BaseException as error:  # noqa: BLE001  each request is run again, and tells its own
             if isinstance(error, Unbatchable):
                 with self._lock:
-                    self._joins = False
+                    self._most_rows = 0
             reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
             log.warning("batch failed, run one by one: requests=%d error=%s", len(batch), reason)
             return False

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cloud_fn.errors import FunctionFailed, InvalidRequest
+from cloud_fn.errors import DeadlinePassed, FunctionFailed, InvalidRequest
 from cloud_fn.functions.handlers import Handlers
 from cloud_fn.functions.loading import Loaded, Loader
 from cloud_fn.functions.prepacking import Prepacking
 from cloud_fn.functions.spec import Function
+from cloud_fn.functions.together import Together
 from planner.errors import CutError, InputError, PlannerError
 from protos import wire
 from protos.errors import WireError
@@ -33,8 +34,8 @@ _NONE = Handlers()
 class Executed:
     """An encoded reply and how long it took.
 
-    ``load_s`` is 0.0 when the piece was there already; ``infer_s`` is decoding, running and
-    encoding.
+    ``load_s`` is 0.0 when the piece was there already; ``infer_s`` is decoding, running, with the
+    wait for others' batches, and encoding.
     """
 
     body: bytes
@@ -53,6 +54,7 @@ class Instance:
         self._loader = Loader(function)
         self._handlers = _NONE if not (function.before or function.after) else None
         self._prepacking = Prepacking()
+        self._together = Together()
         self._pieces: OrderedDict[tuple[object, ...], Loaded] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -71,12 +73,15 @@ class Instance:
             handlers, imported_s = (_NONE, 0.0) if is_cut else self._own_python()
             given = handlers.given(arrays(request.inputs))
             found, opened_s = self._piece(set(given), request.outputs, is_cut=is_cut)
-            made = handlers.made(found.piece.run(given))
+            deadline_s = None if request.deadline_ms is None else began + request.deadline_ms / 1e3
+            with self._together.visit(found.piece, found.several, deadline_s=deadline_s) as visit:
+                answers = found.piece.run(given, network=visit.network)
+            made = handlers.made(answers)
             body = wire.encode_reply(self._reply(request, made))
         ended = time.perf_counter()
         if found.copying is not None:
             self._prepacking.answered(found.piece, found.copying)
-        load_s = imported_s + opened_s
+        load_s = imported_s + opened_s + visit.opened_s
         return Executed(body=body, load_s=load_s, infer_s=max(0.0, ended - began - load_s))
 
     def warm(self, tensors: Sequence[str]) -> float:
@@ -98,6 +103,8 @@ class Instance:
             raise InvalidRequest(str(error)) from error
         except PlannerError as error:
             raise FunctionFailed(f"{self.function.key} cannot be loaded: {error}") from error
+        except DeadlinePassed as error:  # the gateway has told its caller so by then
+            raise FunctionFailed(str(error)) from error
 
     def _reply(self, request: Request, made: dict[str, np.ndarray]) -> Reply:
         return Reply(

@@ -14,17 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import onnxruntime as ort
 
 from cloud_fn.functions import pages
 from cloud_fn.functions.made_here import Made, MadeHere
 from cloud_fn.functions.prepacking import Copying, has_room
-from cloud_fn.functions.spec import Function, ReadyFiles
-from cloud_fn.registry.manifest import StoredFile
+from cloud_fn.functions.several import Several, several_of
+from cloud_fn.functions.spec import BatchedFiles, Function, ReadyFiles
+from cloud_fn.functions.stamped import is_whole
 from planner.cuttable import Chosen, Cuttable, network_piece
 from planner.errors import ModelError, PlannerError
-from planner.memo import Stamp, sha256_of, stamp_of
 from planner.model import Model, read
 from planner.pieces import Piece
 from planner.ready import Ready, ReadyModel, open_ready
@@ -43,20 +42,28 @@ _NICER = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A piece, and how its network gets a prepacked copy of its weights where that pays."""
+    """A piece, and how its network gets a prepacked copy of its weights where that pays.
+
+    ``several`` is how that network answers requests together, where it is the whole one and may.
+    """
 
     piece: Piece
     copying: Copying | None = None
+    several: Several | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """A version made ready, with what is known of it; ``held`` keeps its files there."""
+    """A version made ready, with what is known of it; ``held`` keeps its files there.
+
+    ``batched`` is None where requests are answered one by one.
+    """
 
     ready: Ready
     prepacking_pays: bool
     weights: Path | None
     held: Made | None = None
+    batched: BatchedFiles | None = None
 
 
 class Loader:
@@ -103,9 +110,11 @@ class Loader:
             with pages.coming(found.weights):
                 session = ready.open(whole, threads=threads)
             opened = functools.partial(ready.open, whole, threads=threads, prepack=True)
+            several = self._several(found, whole)
             return Loaded(
-                piece=network_piece(whole, session),
+                piece=network_piece(several.loosened(whole) if several else whole, session),
                 copying=_copying(found, found.weights, opened),
+                several=several,
             )
         model = self._ready_model
         if model is None:
@@ -122,6 +131,20 @@ class Loader:
         return Loaded(
             piece=model.assembled(chosen, session),
             copying=_copying(found, found.weights, opened),
+            several=self._several(found, chosen),
+        )
+
+    def _several(self, found: _Found, chosen: Chosen) -> Several | None:
+        if found.batched is None:
+            return None
+        function = self._function
+        return several_of(
+            found.ready,
+            found.batched,
+            chosen,
+            batching=function.batching,
+            threads=function.threads,
+            weights=found.weights,
         )
 
     def _load_kept(self, found: _Found, model: ReadyModel, chosen: Chosen) -> Loaded:
@@ -166,7 +189,7 @@ class Loader:
 
     def _from_registry(self, files: ReadyFiles) -> _Found | None:
         for file, stamp in zip(files.files, files.stamps, strict=True):
-            if not _is_whole(file, stamp):
+            if not is_whole(file, stamp):
                 self._log("ready model damaged: function=%s file=%s", file.name)
                 return None
         folder = Path(files.folder)
@@ -174,7 +197,12 @@ class Loader:
         if ready is None:
             return None
         weights = None if files.weights is None else folder / files.weights.digest
-        return _Found(ready=ready, prepacking_pays=files.prepacking_pays, weights=weights)
+        return _Found(
+            ready=ready,
+            prepacking_pays=files.prepacking_pays,
+            weights=weights,
+            batched=files.batched,
+        )
 
     def _opened(self, document: Path, graph: Path, folder: Path) -> Ready | None:
         try:
@@ -230,18 +258,6 @@ class Loader:
 
     def _log(self, sentence: str, what: object) -> None:
         log.warning(sentence, self._function.key, what)
-
-
-def _is_whole(file: StoredFile, stamp: Stamp) -> bool:
-    """Whether a file holds what it held when it was as *stamp* says: if it changed, it is read."""
-    path = Path(stamp.path)
-    try:
-        now = msgspec.structs.replace(
-            stamp_of(path), device=stamp.device
-        )  # a mount's, not a file's
-        return now == stamp or sha256_of(path).hex() == file.digest
-    except (OSError, EOFError):
-        return False
 
 
 def _choose(

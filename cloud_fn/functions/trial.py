@@ -30,14 +30,15 @@ BUDGET_S = 20.0
 _LEAST_S = 1e-9
 
 
-def samples(form: Form, *, length: int = _LENGTH) -> tuple[Arrays, Arrays]:
+def samples(form: Form, *, length: int = _LENGTH, seed: int = 0) -> tuple[Arrays, Arrays]:
     """Two different requests of one row; where requests are padded, one is shorter.
 
     Raises:
         Unbatchable: an input is of a type that nothing is known of.
     """
     try:
-        return _sample(form, 0, length), _sample(form, 1, max(1, length * 5 // 8))
+        shorter = max(1, length * 5 // 8)
+        return _sample(form, seed, length), _sample(form, seed + 1, shorter)
     except PlannerError as error:
         raise Unbatchable(str(error)) from error
 

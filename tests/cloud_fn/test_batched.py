@@ -84,7 +84,7 @@ def test_a_push_finds_that_requests_may_run_together_and_what_that_takes(
     [
         (
             Curve(points=((1, 0.010), (2, 0.0195))),
-            "the best batch is 1.03 times as fast by the row: it is worth it from 1.15 on",
+            "the best batch is 1.03 times as fast by the row: it is worth it from 1.4 on",
         ),
         (
             Curve(points=((1, 0.0002), (2, 0.0002))),

@@ -184,6 +184,25 @@ def test_a_piece_whose_answers_cannot_be_cut_apart_is_not_batched_again() -> Non
     assert rig.engine.batches == [1, 2, 1, 1, 1, 1, 1, 1, 1]
 
 
+def test_batches_that_were_too_large_are_half_as_large_from_then_on() -> None:
+    """Each of theirs was answered alone, so none was at fault."""
+
+    def narrow(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if len(inputs["x"]) > 2:
+            raise MemoryError
+        return double(inputs)
+
+    rig = Rig(compute=narrow)
+    for _ in range(2):
+        rig.occupy()
+        answers = [rig.batcher.submit(a_request(value)) for value in (1, 2, 3, 4)]
+        rig.engine.let_go()
+        assert [first(each) for each in answers] == [2, 4, 6, 8]
+        rig.batcher.submit(a_request()).result(LIMIT_S)
+    rig.close()
+    assert rig.engine.batches == [1, 4, 1, 1, 1, 1, 1, 1, 2, 2, 1]
+
+
 def test_who_waited_past_the_deadline_is_not_run(rig: Rig) -> None:
     rig.occupy()
     late = rig.batcher.submit(a_request(1), deadline_s=5.0)
