@@ -48,7 +48,7 @@ class Limiting:
         if known is not None and known[1] is learned and (known[0] is found or known[0] == found):
             return known[2]
         limits = Limits(
-            concurrency=found.concurrency,
+            concurrency=found.places(batched=any(each.batched for each in function.ready)),
             min_instances=found.min_instances,
             max_instances=found.max_instances,
             max_execution_s=found.max_execution_s,

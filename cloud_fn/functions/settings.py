@@ -63,7 +63,7 @@ class Settings(
         gpu: the share of a GPU that an instance takes, 0 to 1.
         providers: ONNX Runtime's, the preferred first.
         threads: ONNX Runtime's for one request.
-        concurrency: requests of an instance at one time.
+        concurrency: requests of an instance at one time; see also :meth:`Resolved.places`.
         batching: ``off``, ``auto`` (as measured when the version was published), or how.
         max_execution_s: when a request's instance is ended.
         min_instances: instances that stay whatever happens.
@@ -139,6 +139,18 @@ class Resolved:
     before: str | None
     after: str | None
     sources: Mapping[str, Literal["function", "server", "default"]]
+
+    def places(self, *, batched: bool) -> int:
+        """How many requests an instance is given at one time.
+
+        Where its owner has said how large batches may be and not this, as many as one may have; not
+        where no requests are *batched*, who would only share an instance's processors.
+        """
+        if not batched or not isinstance(self.batching, Batching):
+            return self.concurrency
+        if self.sources["concurrency"] == "function":
+            return self.concurrency
+        return max(self.concurrency, self.batching.max_size)
 
 
 def resolve(settings: Settings | None, defaults: Instance) -> Resolved:

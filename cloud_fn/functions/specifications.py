@@ -1,10 +1,12 @@
 """What functions there are, and what holds for each: the registry's models and their settings."""
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from cloud_fn.config import Instance
-from cloud_fn.errors import UnknownModel
+from cloud_fn.errors import RegistryError, UnknownModel
+from cloud_fn.functions.gains import told_together
 from cloud_fn.functions.settings import (
     Resolved,
     Settings,
@@ -21,7 +23,11 @@ from protos.documents import as_builtin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One value that holds, as JSON has it, and whose it is; see :class:`Resolved`."""
+    """One value that holds, as JSON has it, and whose it is; see :class:`Resolved`.
+
+    What is no setting and shown beside them was ``measured``; a setting that follows from the one
+    for ``batching`` is that one's.
+    """
 
     value: object
     source: str
@@ -137,21 +143,35 @@ class Specifications:
         document = self._store.get(name)
         found = self.resolved(name)
         model, version = self.target(name)
-        try:
-            number = self._catalog.manifest(model, version).version
-        except UnknownModel:
-            number = 0
+        settings = {
+            field: Setting(value=as_builtin(getattr(found, field)), source=source)
+            for field, source in found.sources.items()
+            if field != "model" or source == "function"
+        }
+        number = 0
+        with contextlib.suppress(UnknownModel):
+            manifest = self._catalog.manifest(model, version)
+            number = manifest.version
+            settings |= self._together(manifest, found)
         return Described(
             name=name,
             model=model,
             version=number,
             changed="" if document is None else document.changed,
-            settings={
-                field: Setting(value=as_builtin(getattr(found, field)), source=source)
-                for field, source in found.sources.items()
-                if field != "model" or source == "function"
-            },
+            settings=settings,
         )
+
+    def _together(self, manifest: Manifest, found: Resolved) -> dict[str, Setting]:
+        """Whether requests run together, and what follows of it for the settings."""
+        try:
+            variants = self._catalog.variants(manifest)
+        except RegistryError:  # the list is damaged, and the next push writes it anew
+            variants = ()
+        told = {"together": Setting(value=told_together(found, variants), source="measured")}
+        places = found.places(batched=any(each.batched and each.batched.graph for each in variants))
+        if places != found.concurrency:
+            told["concurrency"] = Setting(value=places, source="batching")
+        return told
 
 
 def _target(name: str, version: str, document: FunctionDocument | None) -> tuple[str, str]:

@@ -1,13 +1,17 @@
 """What a function's settings mean to the pool."""
 
+import msgspec
 import pytest
 
 from cloud_fn.config import Instance
 from cloud_fn.functions import Function
+from cloud_fn.functions.curve import Curve
 from cloud_fn.functions.launch import CPU, CUDA
 from cloud_fn.functions.limiting import Limiting, processors
 from cloud_fn.functions.scaling import BackTested, BackTestedPolicy, Fixed, FixedPolicy, Learned
-from cloud_fn.functions.settings import Settings, resolve
+from cloud_fn.functions.settings import Batching, Settings, resolve
+from cloud_fn.functions.spec import BatchedFiles, ReadyFiles
+from cloud_fn.registry.manifest import StoredFile
 
 FUNCTION = Function(model="m", version=1, model_path="/m", name="shop")
 
@@ -25,6 +29,33 @@ def test_a_functions_own_settings_hold_and_not_those_of_its_model() -> None:
     assert limits.confinement is not None
     assert (limits.concurrency, limits.kind) == (9, CPU)
     assert (limits.confinement.max_memory_bytes, limits.confinement.open_files) == (1 << 28, 512)
+
+
+FILE = StoredFile(name="g", digest="0" * 64, size_bytes=1)
+BATCHED = BatchedFiles(
+    graph=FILE, inputs=(), curve=Curve(points=((1, 1.0),)), prepacked=False, stamps=()
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "batched", "places"),
+    [
+        (Settings(batching=Batching(max_size=16)), BATCHED, 16),
+        (Settings(batching=Batching(max_size=2)), BATCHED, 4),
+        (Settings(batching=Batching(max_size=16), concurrency=3), BATCHED, 3),
+        (Settings(batching=Batching(max_size=16)), None, 4),
+        (Settings(batching="auto"), BATCHED, 4),
+        (Settings(batching="off"), BATCHED, 4),
+    ],
+)
+def test_an_instance_is_given_as_many_requests_as_a_batch_may_have_unless_told_otherwise(
+    settings: Settings, batched: BatchedFiles | None, places: int
+) -> None:
+    ready = ReadyFiles(
+        target="t", folder="/", graph=FILE, document=FILE, stamps=(), batched=batched
+    )
+    function = msgspec.structs.replace(FUNCTION, ready=(ready,))
+    assert a_limiting({"shop": settings})(function).concurrency == places
 
 
 def test_while_nothing_changes_the_limits_are_the_same_object() -> None:
