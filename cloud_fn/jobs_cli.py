@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -115,10 +116,12 @@ def _list(
     job, count = Listed(requests), len(requests)
     checkpoint = Checkpoint(folder, job.digest, keep=None)
     progress = _Progress(count)
-    for step, _ in run_list(
+    asking = run_list(
         caller.ask, job, checkpoint, in_flight=args.parallel, retry=args.retry, stop=stop
-    ):
-        progress.one(step)
+    )
+    with closing(asking) as found:
+        for step, _ in found:
+            progress.one(step)
     progress.end(stop)
     refused = _write(args.output, outcomes(checkpoint, count))
     return _Made(steps=count, asked=progress.asked, refused=refused)

@@ -1,7 +1,7 @@
 """What the agent tells the gateway at each connection: the cuts that its plans may take.
 
-The gateway then has their tails loaded before a plan is followed. It forgets them when it ends, and
-may do without: nothing here waits for it, or fails when it does not listen.
+The gateway then has their tails loaded before a plan is followed. It may do without: nothing here
+waits for it, or fails when it does not listen.
 """
 
 import logging

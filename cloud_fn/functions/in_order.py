@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from cloud_fn.functions import Answer
@@ -11,8 +11,10 @@ from protos.errors import IsthmusError
 
 def in_order(
     ask: Callable[[bytes], Answer], requests: Iterable[bytes], *, in_flight: int
-) -> Iterator[Answer | IsthmusError]:
+) -> Generator[Answer | IsthmusError, None, None]:
     """One outcome for each of *requests*: its answer, or why there is none.
+
+    Whoever may stop before the last one closes it, which awaits those that run.
 
     A request is taken from *requests* only when fewer than *in_flight* wait for their outcome to
     be taken. A chain works at its slowest stage's pace with as many as it has stages and one more.

@@ -7,7 +7,8 @@ which can be run again.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from functools import partial
 
 from cloud_fn.errors import (
@@ -41,8 +42,10 @@ def run_list(
     in_flight: int,
     retry: bool = False,
     stop: threading.Event | None = None,
-) -> Iterator[tuple[int, Reply | StreamError]]:
+) -> Generator[tuple[int, Reply | StreamError], None, None]:
     """Run what is left of *job*; gives each outcome once it is on disk.
+
+    Whoever may stop before the last one closes it.
 
     Args:
         ask: runs one request; called from threads.
@@ -68,21 +71,24 @@ def run_list(
                 yield job.requests[step]
 
         refused = 0
-        found = in_order(partial(_ask, ask), requests(), in_flight=in_flight)
-        for step, result in zip(todo, found, strict=False):  # fewer are asked where it stops
-            if isinstance(result, Stopping):
-                return
-            outcome = _recorded(checkpoint, step, result, partial(job.requests.__getitem__, step))
-            yield step, outcome
-            if not isinstance(outcome, StreamError):
-                refused = 0
-                continue
-            refused += 1
-            if refused >= MOST_REFUSED:
-                raise FunctionFailed(
-                    f"{refused} requests in a row were refused, the last one so: "
-                    f"{outcome.message}; mend that and run the job again, with --retry"
+        asking = in_order(partial(_ask, ask), requests(), in_flight=in_flight)
+        with closing(asking) as found:
+            for step, result in zip(todo, found, strict=False):  # fewer are asked where it stops
+                if isinstance(result, Stopping):
+                    return
+                outcome = _recorded(
+                    checkpoint, step, result, partial(job.requests.__getitem__, step)
                 )
+                yield step, outcome
+                if not isinstance(outcome, StreamError):
+                    refused = 0
+                    continue
+                refused += 1
+                if refused >= MOST_REFUSED:
+                    raise FunctionFailed(
+                        f"{refused} requests in a row were refused, the last one so: "
+                        f"{outcome.message}; mend that and run the job again, with --retry"
+                    )
 
 
 def outcomes(checkpoint: Checkpoint, count: int) -> Iterator[Reply | StreamError]:

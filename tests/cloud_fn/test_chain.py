@@ -347,7 +347,7 @@ def test_no_more_requests_are_taken_than_may_wait() -> None:
         next(outcomes)
         assert len(taken) <= 4  # what was given, two that wait, and one being asked for
         taken.pop(0)
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
 
 
 def test_requests_that_break_off_say_so_after_the_outcomes_before() -> None:

@@ -295,14 +295,14 @@ def test_an_upload_is_not_bound_by_a_small_window(open_door: Opener) -> None:
     assert settings[4] >= 1 << 20
 
 
-def test_no_module_but_the_doors_and_the_client_knows_grpc() -> None:
+def test_no_module_but_the_doors_and_their_clients_knows_grpc() -> None:
     room = ROOT / "cloud_fn"
     knowing = {
         path.relative_to(room).parts[0]
         for path in room.rglob("*.py")
         if "import grpc" in path.read_text()
     }
-    assert knowing == {"doors", "client.py"}
+    assert knowing == {"doors", "caller.py", "client.py"}
 
 
 def test_importing_the_server_loads_neither_ray_nor_onnx_runtime() -> None:

@@ -37,6 +37,8 @@ def test_our_own_ray_is_shut_behind_a_token_that_only_we_can_read(
         "RAY_ENABLE_AUTO_CONNECT": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_num_workers_soft_limit": "0",
+        "RAY_prestart_worker_first_driver": "0",
         "RAY_worker_niceness": "0",
     }
     assert token.stat().st_mode & 0o777 == 0o600
