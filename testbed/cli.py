@@ -65,7 +65,7 @@ def _mount_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 def _mount_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("bench", help="measure us beside a baseline, in one run")
     parser.add_argument(
-        "name", choices=("planner", "coldstart", "density", "dataplane", "policies")
+        "name", choices=("planner", "coldstart", "density", "dataplane", "batching", "policies")
     )
     parser.add_argument(
         "--only", action="append", metavar="SECTION", help="one section of it; may be repeated"

@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,16 +87,30 @@ class Gateway:
             self._child.stop(STOP_LIMIT_S)
         self._runtime.cleanup()
 
-    def push(self, path: Path, name: str) -> None:
-        """Publish the model in *path* as *name*.
+    def push(self, path: Path, name: str, *, dims: Mapping[str, int] | None = None) -> None:
+        """Publish the model in *path* as *name*, its dynamic dimensions of the sizes *dims*.
 
         Raises:
             ProcessDied: it is refused; the message holds the reason.
         """
-        log = f"push-{name}"
-        words: list[str | Path] = [path, "--name", name, "--root", self.folder / "registry"]
+        sizes = [word for key, size in (dims or {}).items() for word in ("--dim", f"{key}={size}")]
+        self._run(f"push-{name}", "registry", "push", path, "--name", name, *sizes)
+
+    def set(self, name: str, *words: str) -> None:
+        """Give the function *name* settings, as flags of ``isthmus functions set``.
+
+        Raises:
+            ProcessDied: they are refused; the message holds the reason.
+        """
+        self._run(f"set-{name}", "functions", "set", name, *words)
+
+    def _run(self, log: str, *words: str | Path) -> None:
+        """Run a command on the registry."""
         child = self._processes.start(
-            log, [*_isthmus("registry", "push"), *words], environ=self._environ, cwd=_root()
+            log,
+            [*_isthmus(), *words, "--root", self.folder / "registry"],
+            environ=self._environ,
+            cwd=_root(),
         )
         code = child.wait(PUSH_LIMIT_S)
         if code:

@@ -5,15 +5,15 @@ from typing import Literal, get_args
 
 import msgspec
 
-from testbed.bench.functions import coldstart, dataplane, density
+from testbed.bench.functions import batching, coldstart, dataplane, density
 from testbed.bench.functions.generated import SHAPES, Kind
 from testbed.errors import TestbedError
 
-Name = Literal["coldstart", "density", "dataplane"]
+Name = Literal["coldstart", "density", "dataplane", "batching"]
 NAMES: tuple[Name, ...] = get_args(Name)
 SMALL: tuple[tuple[Kind, int], ...] = (("conv", 5), ("transformer", 5))
 
-Result = coldstart.Coldstart | density.Density | dataplane.Dataplane
+Result = coldstart.Coldstart | density.Density | dataplane.Dataplane | batching.Batching
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,14 +36,25 @@ def run(name: Name, wanted: Request, say: Callable[[str], None]) -> Result:
     quick = wanted.quick
     if name != "coldstart" and (wanted.only or wanted.models):
         raise TestbedError(f"bench {name} has no sections and no models to choose: leave them out")
-    if name == "dataplane":
-        if quick:
-            return dataplane.run(sizes=dataplane.QUICK_SIZES, rounds=2, calls=30, say=say)
-        return dataplane.run(say=say)
-    if name == "density":
-        if quick:
+    match name:
+        case "dataplane":
+            sizes = dataplane.QUICK_SIZES if quick else dataplane.SIZES
+            rounds, calls = (2, 30) if quick else (dataplane.ROUNDS, dataplane.CALLS)
+            return dataplane.run(sizes=sizes, rounds=rounds, calls=calls, say=say)
+        case "batching":
+            clients = batching.QUICK_CLIENTS if quick else batching.CLIENTS
+            rounds, turn_s = (1, 0.5) if quick else (batching.ROUNDS, batching.TURN_S)
+            return batching.run(clients=clients, rounds=rounds, turn_s=turn_s, say=say)
+        case "density":
+            if not quick:
+                return density.run(say=say)
             return density.run(shapes=SMALL, cut_shapes=SMALL, instances=2, cycles=20, say=say)
-        return density.run(say=say)
+        case "coldstart":
+            return _coldstart(wanted, say)
+
+
+def _coldstart(wanted: Request, say: Callable[[str], None]) -> coldstart.Coldstart:
+    quick = wanted.quick
     sections = wanted.only or coldstart.SECTIONS
     if lost := [each for each in sections if each not in coldstart.SECTIONS]:
         raise TestbedError(
@@ -69,6 +80,8 @@ def show(result: Result) -> None:
             density.show(result)
         case dataplane.Dataplane():
             dataplane.show(result)
+        case batching.Batching():
+            batching.show(result)
 
 
 def _shapes(names: Sequence[str]) -> tuple[tuple[Kind, int], ...]:

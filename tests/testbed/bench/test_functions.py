@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from protos.timing import Timing
-from testbed.bench.functions import coldstart, density, menu, pagecache, usage
+from testbed.bench.functions import batching, coldstart, density, menu, pagecache, usage
 from testbed.bench.functions.coldstart import READ, Row, Terms, seen_rows, seen_terms
 from testbed.bench.functions.gateway import check
 from testbed.bench.functions.generated import Kind, alike, generate, identity
@@ -223,3 +223,35 @@ def test_a_target_says_what_it_is_of() -> None:
             met=True,
         ),
     )  # fmt: skip
+
+
+def turns(on: float, off: float = 100.0) -> dict[str, batching.Turn]:
+    """With *on* and *off* requests a second."""
+    return {
+        way: batching.Turn(requests_s=rate, p50_s=1 / rate, p95_s=2 / rate)
+        for way, rate in ((batching.ON, on), (batching.OFF, off))
+    }
+
+
+def test_batching_is_held_against_itself_off_in_the_same_round() -> None:
+    """What the machine did in one round is no figure of another."""
+    off, on = batching.rows_of("m", 4, [turns(150), turns(30, off=20), turns(300, off=200)])
+    assert (off.batching, off.requests_s, off.over_s, off.over_p50) == ("off", 100, 1, 1)
+    assert (on.batching, on.requests_s, on.over_s, on.over_p50) == ("on", 150, 1.5, 0.667)
+    assert (on.p50_ms, on.p95_ms) == (6.667, 13.333)
+
+
+def test_batching_is_to_cost_a_lone_client_nothing_and_nobody_much() -> None:
+    rows = [
+        *batching.rows_of("gains", 1, [turns(94)]),
+        *batching.rows_of("gains", 16, [turns(150)]),
+        *batching.rows_of("other", 1, [turns(99)]),
+        *batching.rows_of("other", 16, [turns(94)]),
+    ]
+    found = batching.targets_of(rows, "gains", 16)
+    assert [(each.value, each.target, each.met) for each in found] == [
+        (1.064, 1.05, False),
+        (1.01, 1.05, True),
+        (0.94, 0.95, False),
+        (1.5, 1.2, True),
+    ]
