@@ -53,33 +53,47 @@ def find_batched(
     ready: Ready,
     *,
     say: Callable[[str], None],
-) -> Batched:
+) -> Batched | None:
     """How *variant*, which is open as *ready*, answers several requests of its version at once.
 
-    Raises:
-        OSError: the registry cannot be written.
+    Returns:
+        None where there was no room to find out, say: the next push asks again.
     """
-    path = catalog.blobs.path(manifest.content.model)
     try:
-        source = load(path, catalog.blobs.memo)
-        for with_lengths in (True, False):  # it may be a length that it takes no other of
-            loose = _Loose(
-                blobs=catalog.blobs,
-                variant=variant,
-                ready=ready,
-                source=source,
-                inputs=loosened_inputs(
-                    source.proto, manifest.content.dims, path, with_lengths=with_lengths
-                ),
-            )
-            try:
-                return loose.found(say)
-            except (ModelError, Unbatchable):
-                if not loose.lengths:
-                    raise
+        return _found(catalog, manifest, variant, ready, say)
     except (ModelError, Unbatchable) as error:
         return Batched(reason=" ".join(str(error).split())[:300])
-    raise AssertionError("the last attempt has no lengths")
+    except (OSError, MemoryError) as error:
+        say(f"not measured whether requests are answered faster together: {error}")
+        return None
+
+
+def _found(
+    catalog: Catalog,
+    manifest: Manifest,
+    variant: Variant,
+    ready: Ready,
+    say: Callable[[str], None],
+) -> Batched:
+    path = catalog.blobs.path(manifest.content.model)
+    source = load(path, catalog.blobs.memo)
+    dims = manifest.content.dims
+    attempts = [
+        _Loose(
+            blobs=catalog.blobs,
+            variant=variant,
+            ready=ready,
+            source=source,
+            inputs=loosened_inputs(source.proto, dims, path, with_lengths=with_lengths),
+        )
+        for with_lengths in (True, False)
+    ]
+    if attempts[0].lengths:
+        try:
+            return attempts[0].found(say)
+        except (ModelError, Unbatchable):  # it may be a length that it takes no other of
+            pass
+    return attempts[1].found(say)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +197,11 @@ def _run(session: ort.InferenceSession) -> Run:
     names = [value.name for value in session.get_outputs()]
 
     def run(given: Arrays) -> Mapping[str, np.ndarray]:
-        return dict(zip(names, session.run(names, dict(given), SILENT), strict=True))
+        try:
+            made = session.run(names, dict(given), SILENT)
+        except Exception as error:  # ONNX Runtime's own classes share no base but Exception
+            raise ModelError(f"the model cannot run on made-up input: {error}") from error
+        return dict(zip(names, made, strict=True))
 
     return run
 

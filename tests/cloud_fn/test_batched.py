@@ -150,3 +150,21 @@ def test_a_lost_graph_leaves_the_version_ready_and_is_made_again(
     push(catalog, network())
     assert batched_of(catalog, manifest) == found
     assert catalog.blobs.is_intact(found.graph)
+
+
+def test_a_full_disk_costs_the_batching_and_not_the_version_and_the_next_push_asks_again(
+    catalog: Catalog, network: Build, measured: Callable[[Curve], None]
+) -> None:
+    def full(*_: object, **__: object) -> Curve:
+        raise OSError(28, "No space left on device")
+
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batching, "measure", full)
+        manifest, _ = push(catalog, network(), say=said.append)
+    assert "No space left on device" in said[-2]
+    (variant,) = catalog.variants(manifest)
+    assert variant.batched is None
+    measured(FLAT)
+    push(catalog, network())
+    assert batched_of(catalog, manifest).graph is not None
