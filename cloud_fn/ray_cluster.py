@@ -11,7 +11,7 @@ import ray
 from ray._private import node
 from ray.exceptions import RayError
 
-from cloud_fn import processes
+from cloud_fn import processes, ray_head
 from cloud_fn.config import Ray
 from cloud_fn.errors import ServeError
 from cloud_fn.processes import Mark
@@ -19,6 +19,7 @@ from cloud_fn.processes import Mark
 _NAMESPACE = "isthmus"
 _SERVERS = frozenset({"gcs_server", "raylet"})
 _END_S = 5.0
+GONE_S = 20.0
 _NEEDLESS = ("start_api_server", "start_monitor", "start_log_monitor")
 
 
@@ -33,6 +34,7 @@ class RayCluster:
         self._folder = folder
         self._own: tuple[Mark, ...] = ()
         self._first: tuple[Mark, ...] = ()
+        self._heard_s = 0.0
 
     def start(self) -> float:
         """Start Ray, or connect to the one that runs.
@@ -56,6 +58,7 @@ class RayCluster:
                     logging_level=logging.ERROR,
                     log_to_driver=False,
                 )
+                self._heard_s = time.monotonic()
         except (RayError, OSError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             if self._config.is_local:
@@ -70,8 +73,17 @@ class RayCluster:
         return processes.descendants(os.getpid()) if self._config.is_local else ()
 
     def is_alive(self) -> bool:
-        """Whether the Ray that we started still runs; one that we joined is not ours to judge."""
-        return all(map(processes.alive, self._own))
+        """Whether the Ray that we started still runs, or its head, where we joined one, is heard.
+
+        A head that is away may come back for GONE_S: instances answer without it. After a minute
+        Ray would end this process with a stack of its own.
+        """
+        if self._config.is_local:
+            return all(map(processes.alive, self._own))
+        now_s = time.monotonic()
+        if ray_head.is_heard():
+            self._heard_s = now_s
+        return now_s - self._heard_s < GONE_S
 
     def stop(self) -> None:
         """Disconnect; a Ray of our own ends, and so does every process that it started."""

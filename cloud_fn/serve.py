@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 _LOOK_AT_RAY_S = 5.0
 _LOOK_AT_HOST_S = 0.02
 _HOST_S = 60.0
+_LEAVE_S = 15.0
 
 
 def serve(config: Config, *, ready_file: Path | None = None) -> int:
@@ -88,8 +90,29 @@ def _serve(config: Config, ready_file: Path | None) -> None:
             stack.callback(ready_file.unlink, missing_ok=True)
         while not signals.stop.wait(_LOOK_AT_RAY_S):
             if not cluster.is_alive():
-                raise ServeError("Ray has ended: start the server again")
+                raise _ended(config)
         _drain(config, service, door, signals)
+
+
+def _ended(config: Config) -> ServeError:
+    """What to say of a Ray that is gone; it is said in any case.
+
+    Much waits for the head of a Ray that was joined, and cannot be told not to: if our end does,
+    this process ends all the same, and the next one cleans up after it.
+    """
+    if config.ray.is_local:
+        return ServeError("Ray has ended: start the server again")
+    error = ServeError(f"the Ray at {config.ray.address} has ended: start it, and then the server")
+
+    def leave() -> None:
+        sys.stderr.write(f"isthmus: {error}\n")
+        sys.stderr.flush()
+        os._exit(error.exit_code)
+
+    leaving = threading.Timer(_LEAVE_S, leave)
+    leaving.daemon = True
+    leaving.start()
+    return error
 
 
 def _is_open(launcher: "RayLauncher", opener: ThreadPoolExecutor, signals: Signals) -> bool:

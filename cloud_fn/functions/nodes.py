@@ -99,6 +99,7 @@ class Nodes:
         self._every_s = every_s
         self._now = read()
         self._wake = threading.Event()
+        self._unknown = False  # and that was said
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
 
@@ -128,8 +129,11 @@ class Nodes:
             try:
                 found = self._read()
             except Exception as error:  # noqa: BLE001  Ray's errors are many, and it may recover
-                log.warning("nodes unknown: error=%s", " ".join(str(error).split())[:200])
+                if not self._unknown:
+                    log.warning("nodes unknown: error=%s", " ".join(str(error).split())[:200])
+                self._unknown = True
                 continue
+            self._unknown = False
             self._see(found)
 
     def _see(self, found: tuple[Node, ...]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import ray
 
-from cloud_fn import processes
+from cloud_fn import processes, ray_head
 from cloud_fn.errors import InstanceLost
 from cloud_fn.functions.confinement import Confinement
 from cloud_fn.functions.far_host import FarSettings
@@ -176,6 +176,8 @@ class RayLauncher:
         self._placing.close()
 
     def _all_nodes(self) -> tuple[Node, ...]:
+        if not ray_head.is_heard():
+            raise ConnectionError("Ray's head does not answer")
         return alive(ray.nodes())  # type: ignore[no-untyped-call]
 
     def _own_node(self) -> tuple[Node, ...]:

@@ -132,4 +132,4 @@ def test_nodes_that_cannot_be_asked_for_stay_as_they_were(
         assert again.acquire(timeout=LIMIT_S)
     nodes.stop()
     assert ids(nodes.now()) == [OWN]
-    assert "nodes unknown: error=no head answers" in caplog.text
+    assert caplog.text.count("nodes unknown: error=no head answers") == 1  # not at each look
