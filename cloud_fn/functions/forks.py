@@ -18,7 +18,7 @@ from typing import Any
 
 from cloud_fn import processes
 from cloud_fn.errors import InstanceLost
-from cloud_fn.functions import spare
+from cloud_fn.functions import gpus, spare
 from cloud_fn.functions.host_settings import HostSettings
 from cloud_fn.processes import Mark
 
@@ -108,6 +108,7 @@ class Forks:
             InstanceLost: it does not start.
         """
         self._drop()
+        gpus.note_memory()
         self._sockets.mkdir(mode=0o700)
         # Else its socket lies wherever temporary files do, and stays there after a kill.
         process.current_process()._config["tempdir"] = str(self._sockets)  # type: ignore[attr-defined]  # noqa: SLF001

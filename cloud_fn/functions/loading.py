@@ -17,6 +17,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from cloud_fn.functions import pages
+from cloud_fn.functions.gpus import share_bytes
 from cloud_fn.functions.made_here import Made, MadeHere
 from cloud_fn.functions.prepacking import Copying, has_room
 from cloud_fn.functions.several import Several, several_of
@@ -234,7 +235,7 @@ class Loader:
             function.providers,
             threads=function.threads,
             folder=model.folder,
-            gpu_memory_bytes=function.gpu_memory_bytes,
+            gpu_memory_bytes=share_bytes(function.gpu),
         )
         return model.assembled(chosen, session)
 

@@ -63,7 +63,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     ``before`` and ``after`` are handlers, which may come from ``handlers_dir``. ``ready`` is what
     the registry has for kinds of machines, and ``cache_path`` the folder in which an instance keeps
-    what it has made of the version itself. ``gpu_memory_bytes`` is what it may take of a GPU's.
+    what it has made of the version itself. ``gpu`` is its share of one, 0 to 1.
     """
 
     model: str
@@ -80,7 +80,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     handlers_dir: str | None = None
     ready: tuple[ReadyFiles, ...] = ()
     cache_path: str | None = None
-    gpu_memory_bytes: int | None = None
+    gpu: float = 0.0
 
     @property
     def key(self) -> str:
@@ -181,5 +181,5 @@ def _batched(catalog: Catalog, batched: Batched | None, name: str) -> BatchedFil
 
 def _settled(settings: Resolved) -> dict[str, Any]:
     """The fields that are a function's settings."""
-    fields = ("threads", "providers", "batching", "before", "after")
+    fields = ("threads", "providers", "gpu", "batching", "before", "after")
     return {name: getattr(settings, name) for name in fields}

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cloud_fn.functions import Function, loading, made_here, pages, prepacking
+from cloud_fn.functions import Function, gpus, loading, made_here, pages, prepacking
 from cloud_fn.functions.loading import Loaded, Loader
 from cloud_fn.functions.node_cache import NodeCache
 from cloud_fn.functions.prepacking import Copying, Prepacking
@@ -25,6 +25,7 @@ from planner.compiling import compile_ready
 from planner.errors import ModelError
 from planner.model import read
 from planner.ready import Ready
+from planner.sessions import open_session
 from planner.store import Store
 
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 64)
@@ -259,6 +260,23 @@ def test_a_graphics_processor_gets_the_original_or_a_sentence(function: Function
     on_gpu = msgspec.structs.replace(function, providers=("cuda", "cpu"))
     with pytest.raises(ModelError, match="this onnxruntime has no cuda"):
         load(Loader(on_gpu), "x")
+
+
+def test_on_a_graphics_processor_an_instance_takes_its_share_of_the_memory(
+    function: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def opened(model: bytes, providers: Any, **told: Any) -> Any:
+        asked.update(told, providers=providers)
+        return open_session(model, folder=told["folder"])
+
+    monkeypatch.setattr(loading, "open_on", opened)
+    monkeypatch.setenv(gpus.MEMORY, str(16 << 30))
+    on_gpu = msgspec.structs.replace(function, providers=("cuda", "cpu"), gpu=0.25)
+    loaded = load(Loader(on_gpu), "x")
+    assert (asked["providers"], asked["gpu_memory_bytes"]) == (("cuda", "cpu"), 4 << 30)
+    assert loaded.piece.run({"x": X})["y"].shape == (1, 64)
 
 
 def copied(loaded: Loaded, size_bytes: int = 1) -> Copying:
