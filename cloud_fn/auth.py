@@ -22,6 +22,11 @@ class Keys:
         """Take the keys of a file; see :func:`read_keys`."""
         return cls() if path is None else cls(read_keys(path))
 
+    @property
+    def are_needed(self) -> bool:
+        """Whether there is any; without one :meth:`check` lets everybody in."""
+        return bool(self._digests)
+
     def check(self, authorization: str | None) -> None:
         """Let a caller in by the value of its ``authorization`` header.
 

@@ -5,7 +5,7 @@ needs, which is made once for many requests, and it takes the same memory at any
 requests are counted; what was refused or gave up waited for nothing that a plan could use.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from planner.loads import Load
 from protos.timing import Timing, Waits
@@ -68,11 +68,14 @@ class Recent:
 def answered(recent: Recent, timing: Timing, at_s: float) -> Recent:
     """Take in one request that was answered at *at_s*; the clock must not go back."""
     number, cold_s = _number(at_s), timing.init_s + timing.load_s
-    kept = tuple(each for each in recent.buckets if number - BUCKETS < each.number < number)
-    last = recent.buckets[-1] if recent.buckets else None
-    bucket = last if last is not None and last.number >= number else Bucket(number=number)
-    bucket = replace(
-        bucket,
+    buckets = recent.buckets
+    if buckets and buckets[-1].number >= number:
+        *kept, bucket = buckets
+    else:
+        kept = [each for each in buckets if each.number > number - BUCKETS]
+        bucket = Bucket(number=number)
+    bucket = Bucket(
+        number=bucket.number,
         requests=bucket.requests + 1,
         queue_s=bucket.queue_s + timing.trigger_s,
         cold=bucket.cold + (cold_s > 0),

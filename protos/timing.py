@@ -36,7 +36,13 @@ class Timing:
 
     def to_ms(self) -> dict[str, float]:
         """Give the five terms in ms, to the microsecond: ``{"trigger": 0.412, ...}``."""
-        return {term: round(getattr(self, f"{term}_s") * 1e3, 3) for term in TERMS}
+        return {
+            "trigger": round(self.trigger_s * 1e3, 3),
+            "init": round(self.init_s * 1e3, 3),
+            "load": round(self.load_s * 1e3, 3),
+            "infer": round(self.infer_s * 1e3, 3),
+            "response": round(self.response_s * 1e3, 3),
+        }
 
     def to_json(self) -> str:
         """Write :meth:`to_ms` as JSON text."""

@@ -4,6 +4,7 @@ The rooms speak :class:`Request` and :class:`Reply`; the generated classes stay 
 always written as raw contents and read from raw or typed ones.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
@@ -178,15 +179,20 @@ def stamp_reply(
 
     Protobuf merges concatenated messages, and of map entries with the same key the last wins.
     """
+    values: dict[str, Parameter | None] = {"isthmus_timing": timing.to_json()}
+    if waits is not None:
+        values |= parameters.waits_values(waits)
     stamp = pb.ModelInferResponse()
-    values: dict[str, Parameter | None] = {
-        "isthmus_timing": timing.to_json(),
-        "isthmus_cold": cold,
-        "isthmus_instance": instance,
-        **parameters.waits_values(waits),
-    }
     parameters.put(stamp.parameters, values)
-    return b"".join((data, stamp.SerializeToString()))
+    return b"".join((data, _signature(instance, cold=cold), stamp.SerializeToString()))
+
+
+@functools.lru_cache(maxsize=1024)
+def _signature(instance: str, *, cold: bool) -> bytes:
+    """What all replies of an instance say of it, but for the first."""
+    stamp = pb.ModelInferResponse()
+    parameters.put(stamp.parameters, {"isthmus_cold": cold, "isthmus_instance": instance})
+    return stamp.SerializeToString()
 
 
 def encode_stream_reply(reply: Buffer) -> bytes:
@@ -241,7 +247,7 @@ def _parse_request(data: Buffer) -> pb.ModelInferRequest:
         raise WireError("the request names no model: set model_name")
     for side, described in (("input", message.inputs), ("output", message.outputs)):
         for each in described:
-            for name in _UNSERVED & each.parameters.keys():
+            for name in _UNSERVED & each.parameters.keys() if each.parameters else ():
                 raise WireError(
                     f"{side} {each.name!r} uses {name}, which is not served: use plain contents"
                 )

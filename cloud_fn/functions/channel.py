@@ -40,6 +40,8 @@ class Connection:
         """
         self._socket = connect(address, timeout_s=_CONNECT_S)
         self._turns = Turns(self._socket)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
 
     @property
     def is_idle(self) -> bool:
@@ -58,9 +60,7 @@ class Connection:
 
     def wait(self, timeout_s: float) -> bool:
         """Whether an answer begins to arrive, or the instance goes, within *timeout_s*."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(max(0.0, timeout_s) * 1e3))
+        return bool(self._poll.poll(max(0.0, timeout_s) * 1e3))
 
     def receive(self, *, timeout_s: float) -> Exchanged:
         """Take the answer to what was sent.

@@ -54,7 +54,8 @@ class Keeper:
     def look(self, slot: Slot) -> None:
         """Something happened to *slot*: what is due next may have changed."""
         self._touched.add(slot)
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
     def stop(self) -> None:
         """End the thread, if it was started, and wait until it has."""
@@ -83,7 +84,9 @@ class Keeper:
 
     def _see_to(self, slot: Slot) -> float:
         """Do what is due for one function; gives when to look at it again."""
-        window = slot.limits.policy.window(slot.history)
+        with slot.changed:
+            history = slot.history
+        window = slot.limits.policy.window(history)
         now_s = self._clock()
         with slot.changed:
             slot.plan(window)

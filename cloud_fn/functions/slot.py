@@ -92,7 +92,8 @@ class Slot:
     ``ended_s`` is when the function's last request ended, None while one runs or before any has;
     ``back_s`` when an instance should be there again though nobody has asked. ``window`` is what
     the policy said when it was last asked, which after the last request was if ``planned``.
-    ``deployed`` are the cuts whose tails every instance should have.
+    ``deployed`` are the cuts whose tails every instance should have. ``idle_s`` are the idle times
+    that ``before`` has yet to take in, which no request waits for.
     """
 
     function: Function
@@ -108,12 +109,22 @@ class Slot:
     last_load_s: float = 0.0
     calls: int = 0
     size_bytes: int | None = None
-    history: History = field(default_factory=History)
+    before: History = field(default_factory=History)
+    idle_s: list[float] = field(default_factory=list)
     ended_s: float | None = None
     back_s: float | None = None
     window: Window = _ALWAYS
     planned: bool = False
     deployed: Deployed = field(default_factory=Deployed)
+
+    @property
+    def history(self) -> History:
+        """The function's idle times, all of them."""
+        if self.idle_s:
+            for idle_s in self.idle_s:
+                self.before = seen(self.before, idle_s)
+            self.idle_s.clear()
+        return self.before
 
     @property
     def in_use(self) -> int:
@@ -122,7 +133,7 @@ class Slot:
     def enter(self, now_s: float, *, anew: bool) -> None:
         """A request waits for a place; *anew* unless it had one and came back unserved."""
         if anew and self.ended_s is not None:
-            self.history = seen(self.history, now_s - self.ended_s)
+            self.idle_s.append(now_s - self.ended_s)
         self.ended_s = None
         self.back_s = None
         self.waiting.append(now_s)
