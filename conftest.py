@@ -5,20 +5,20 @@ from xdist.scheduler import LoadScopeScheduling
 
 _ONE_AT_A_TIME = (
     "tests/cloud_fn/test_bad_handlers.py",
-    "tests/cloud_fn/test_far_host.py",
-    "tests/cloud_fn/test_forks.py",
-    "tests/cloud_fn/test_host",
     "tests/cloud_fn/test_ray_launcher.py",
     "tests/cloud_fn/test_serve.py",
     "tests/cloud_fn/test_warm_cuts.py",
-    "tests/edge_agent/integration/",
-    "tests/integration/",
+    "tests/integration/test_demo.py",
+    "tests/integration/test_gateways.py",
+    "tests/integration/test_head.py",
+    "tests/integration/test_storm.py",
+    "tests/integration/test_trace.py",
+    "tests/integration/test_two_nodes.py",
     "tests/testbed/bench/test_functions_servers.py",
     "tests/testbed/test_bench_rig.py",
-    "tests/testbed/test_storm.py",
 )
-"""Those that start whole servers, or measure: two of them at once would only be in each other's
-way. They spend most of their time waiting, which is when the others run."""
+"""Those that start a Ray, or measure: two of them at once would only be in each other's way. They
+spend most of their time waiting, which is when the others run."""
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
