@@ -298,17 +298,20 @@ def test_a_killed_instance_is_replaced(server: Server) -> None:
     assert running(victims) == []
 
 
-def test_a_hung_instance_is_ended_at_its_limit_and_replaced(server: Server) -> None:
-    first = server.infer()
+def test_a_hung_instance_is_ended_at_its_limit_and_replaced(
+    server: Server, build_mlp: Builder
+) -> None:
+    publish(server, build_mlp, "hangs")  # of another function one may just be starting
+    first = server.infer("hangs")
     victims = server.instances()
     for each in victims:
         each.suspend()
-    data = wire.encode_request(Request(model="mlp", inputs=(Tensor.of("x", X),)))
+    data = wire.encode_request(Request(model="hangs", inputs=(Tensor.of("x", X),)))
     assert server.refusal(data) == (
         "DEADLINE_EXCEEDED",
-        "mlp:1 ran longer than 2 s (max_execution_s): its instance was replaced",
+        "hangs:1 ran longer than 2 s (max_execution_s): its instance was replaced",
     )
-    assert server.infer().instance != first.instance
+    assert server.infer("hangs").instance != first.instance
     for each in running(victims):
         each.kill()
 
