@@ -302,8 +302,9 @@ def test_a_hung_instance_is_ended_at_its_limit_and_replaced(
     server: Server, build_mlp: Builder
 ) -> None:
     publish(server, build_mlp, "hangs")  # of another function one may just be starting
+    others = server.instances()
     first = server.infer("hangs")
-    victims = server.instances()
+    victims = [each for each in server.instances() if each not in others]
     for each in victims:
         each.suspend()
     data = wire.encode_request(Request(model="hangs", inputs=(Tensor.of("x", X),)))
@@ -314,6 +315,7 @@ def test_a_hung_instance_is_ended_at_its_limit_and_replaced(
     assert server.infer("hangs").instance != first.instance
     for each in running(victims):
         each.kill()
+    psutil.wait_procs(victims, timeout=10)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
