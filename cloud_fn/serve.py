@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import secrets
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from cloud_fn import memory, processes, ray_environment
+from cloud_fn import memory, ray_environment
 from cloud_fn.auth import Keys
 from cloud_fn.config import Address, Config, check_exposure
 from cloud_fn.doors.grpc import GrpcDoor, check_free
@@ -19,7 +21,8 @@ from cloud_fn.errors import ServeError
 from cloud_fn.functions import Pool
 from cloud_fn.functions.confinement import Confinement
 from cloud_fn.functions.fresh import Fresh
-from cloud_fn.functions.launch import CPU, CUDA, Running
+from cloud_fn.functions.heartbeat import Tenant
+from cloud_fn.functions.launch import CPU, CUDA
 from cloud_fn.functions.learning import Learning
 from cloud_fn.functions.limiting import Limiting
 from cloud_fn.functions.logbook import Logbook
@@ -73,7 +76,8 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         cluster = _start_ray(config, runtime, stack)
         signals.install()  # Ray has put its own in their place
         opener = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="serve.open"))
-        launcher = _launcher(config, runtime)
+        gateway = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"
+        launcher = _launcher(config, runtime, gateway)
         stack.callback(launcher.close)
         if not _is_open(launcher, opener, signals):
             return
@@ -147,7 +151,7 @@ def _start_ray(config: Config, runtime: RuntimeDir, stack: contextlib.ExitStack)
     return cluster
 
 
-def _launcher(config: Config, runtime: RuntimeDir) -> "RayLauncher":
+def _launcher(config: Config, runtime: RuntimeDir, gateway: str) -> "RayLauncher":
     from cloud_fn.functions.ray_launcher import RayLauncher
 
     instance = config.instance
@@ -163,6 +167,7 @@ def _launcher(config: Config, runtime: RuntimeDir) -> "RayLauncher":
         spares=instance.spares,
         readable=(config.registry_path,),
         spread=config.ray.spreads,
+        tenant=None if config.ray.is_local else Tenant(gateway=gateway),
     )
 
 
@@ -177,7 +182,7 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
         Fresh(launcher, catalog, cache),
         limiting,
         memory_budget_bytes=budget_bytes,
-        size_of=_size_of,
+        size_of=launcher.size_of,
     )
     stack.callback(pool.close)
     logbook = Logbook(catalog.root)
@@ -202,13 +207,6 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
     learning.start()
     service.deploy()
     return service
-
-
-def _size_of(running: Running) -> int | None:
-    """The memory of an instance on this node; of one elsewhere we cannot tell."""
-    if not running.is_near:
-        return None
-    return processes.private_bytes([running.process.pid]) or None
 
 
 def _announce(config: Config, address: Address, service: Service, ready_file: Path | None) -> None:

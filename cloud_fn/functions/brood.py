@@ -59,7 +59,7 @@ class Brood:
         self._spares: deque[Held] = deque()
         self._waiting = 0
         self._fates: OrderedDict[str, tuple[str | None, bytes]] = OrderedDict()
-        self._printed: deque[tuple[str, str]] = deque(maxlen=_KEPT_LINES)
+        self._printed: deque[tuple[str, str, str]] = deque(maxlen=_KEPT_LINES)
 
         self._cleaning: queue.SimpleQueue[Held | None] = queue.SimpleQueue()
         self._trouble = ""
@@ -98,8 +98,10 @@ class Brood:
         self._rouse()
         self._closed.wait(wait_s)
 
-    def take(self, label: str, until_s: float) -> Held:
+    def take(self, label: str, until_s: float, owner: str = "") -> Held:
         """A spare, named after *label* from now on; forked on demand if there is none.
+
+        Where it has an *owner*, it is one of :meth:`owned`.
 
         Raises:
             InstanceLost: there was none until *until_s*, on ``time.monotonic``.
@@ -116,7 +118,7 @@ class Brood:
                 self._fork_at_s = time.monotonic() + _REFILL_S
                 self._trouble = ""
                 held = self._spares.popleft()
-                held.name = f"{label}-{held.fork.token}"
+                held.name, held.owner = f"{label}-{held.fork.token}", owner
                 return held
             finally:
                 self._waiting -= 1
@@ -125,6 +127,13 @@ class Brood:
         """The instance of that name, if it runs."""
         with self._changed:
             return next((held for held in self._held.values() if held.name == name), None)
+
+    def owned(self, owner: str | None = None) -> tuple[Held, ...]:
+        """The instances of one owner, or all that run."""
+        with self._changed:
+            return tuple(
+                held for held in self._held.values() if held.name and owner in (None, held.owner)
+            )
 
     def fate(self, name: str) -> tuple[str | None, bytes]:
         """Why an instance ended by itself, None if it did not, and the last that it printed."""
@@ -141,22 +150,35 @@ class Brood:
         since_s = self._busy_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
-    def printed(self) -> tuple[tuple[str, str], ...]:
-        """Take what was printed since the last time, as pairs of who and a line."""
+    def printed(self, owner: str = "") -> tuple[tuple[str, str], ...]:
+        """Take what was printed since the last time, as pairs of who and a line.
+
+        An *owner* is given what its own instances printed, and what is nobody's.
+        """
         with self._changed:
             for held in self._held.values():
                 self._gather(held)
-            taken = tuple(self._printed)
+            lines = tuple(self._printed)
             self._printed.clear()
-            return taken
+            others = [line for line in lines if owner and line[0] not in ("", owner)]
+            self._printed.extend(others)
+            return tuple(line[1:] for line in lines if line not in others)
+
+    def forget(self, owner: str) -> None:
+        """Nobody asks any more for what this owner's instances printed."""
+        with self._changed:
+            lines = [line for line in self._printed if line[0] != owner]
+            self._printed.clear()
+            self._printed.extend(lines)
 
     def say(self, line: str) -> None:
         """Have a line of the host's own passed on with what instances print."""
         with self._changed:
-            self._printed.append(("host", line))
+            self._printed.append(("", "host", line))
 
     def _gather(self, held: Held) -> None:
-        self._printed.extend((held.name or "spare", line) for line in held.log.take())
+        name = held.name or "spare"
+        self._printed.extend((held.owner, name, line) for line in held.log.take())
 
     def _rouse(self) -> None:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A host on another node than its gateway: its folder, the host itself, and the door before it."""
+"""A host that several gateways share: its folder, the host itself, and the door before it."""
 
 import contextlib
 import logging
@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,40 +14,45 @@ from cloud_fn import processes
 from cloud_fn.errors import InstanceLost, ServeError
 from cloud_fn.functions.far_door import Door
 from cloud_fn.functions.host_calls import Close, HostClient
-from cloud_fn.functions.host_settings import HostSettings
+from cloud_fn.functions.host_settings import SILENCE_S, HostSettings
+from cloud_fn.functions.leases import Roll
+from cloud_fn.functions.proving import fresh_secret
 from cloud_fn.functions.reach import Near
 from cloud_fn.functions.spare import ENGINE
 from cloud_fn.processes import Mark
 from cloud_fn.runtime_dir import HostFolder, RuntimeDir
 from protos.errors import WireError
 
+if TYPE_CHECKING:
+    from cloud_fn.functions.host import Host
+
 log = logging.getLogger(__name__)
 
-SILENCE_S = 10.0
-"""Longer than any gateway that lives says nothing: it asks twice a second."""
-
-_ENDED_S = 5.0
+_END_S = 5.0
+_SAID_S = 0.5
+"""How long its process outlives a host: whoever had it end is told so through the door."""
 
 
 class FarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Given to a host when it is placed on another node.
+    """Given to a host when it is placed behind a door.
 
     Attributes:
         node: what errors call the node.
         base: below which folder it makes its own, as a server on that node would.
         kind: see :data:`cloud_fn.functions.launch.CPU`.
         address: the node's, where the door listens.
-        secret: what the gateway proves itself by, and the door.
-        before: the gateway's last host of the kind on the node, ended first if it hangs there.
+        secret: what gateways prove themselves by, and the door; empty is to make one.
+        before: the last host of the kind on the node, ended first if it hangs there.
         spares: see :class:`HostSettings`, as the rest.
-        silence_s: it ends when its gateway says nothing for so long.
+        silence_s: it ends when no gateway says anything for so long, and a gateway's instances
+            when that gateway does not.
     """
 
     node: str
     base: str
     kind: str
     address: str
-    secret: str
+    secret: str = ""
     before: Mark | None = None
     spares: int = 2
     readable: tuple[str, ...] = ()
@@ -55,10 +61,14 @@ class FarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The port at which the door listens; None with the sentence that says why there is none."""
+    """The port at which the door listens; None with the sentence that says why there is none.
+
+    ``secret`` is what to prove oneself by there.
+    """
 
     process: Mark
     port: int | None = None
+    secret: str = ""
     why: str = ""
 
 
@@ -75,6 +85,7 @@ class FarHost:
         self._settings = settings
         self._leave = leave
         self._over = threading.Event()
+        self._host: Host | None = None
 
     def open(self) -> Opened:
         """Open the door, and begin to be a host behind it."""
@@ -91,10 +102,10 @@ class FarHost:
             runtime = RuntimeDir.create(Path(given.base))
         except ServeError as error:
             return Opened(process=me, why=f"node {given.node} cannot have a host: {error}")
-        files = runtime.host(given.kind)
+        files, secret = runtime.host(given.kind), given.secret or fresh_secret()
         door = Door(
             files,
-            secret=given.secret.encode(),
+            secret=secret.encode(),
             silence_s=given.silence_s,
             silent=self._over.set,
         )
@@ -108,7 +119,12 @@ class FarHost:
         ).start()
         # The kernel ends the fork server together with the thread that started it.
         threading.Thread(target=self._be, args=(files, runtime, me), name="host.loop").start()
-        return Opened(process=me, port=port)
+        return Opened(process=me, port=port, secret=secret)
+
+    def roll(self) -> Roll | None:
+        """What the host has; None while there is none."""
+        given, host = self._settings, self._host
+        return None if host is None else host.roll(node=given.node, kind=given.kind)
 
     def _be(self, files: HostFolder, runtime: RuntimeDir, me: Mark) -> None:
         from cloud_fn.functions.host import Host
@@ -119,24 +135,25 @@ class FarHost:
             spares=self._settings.spares,
             readable=self._settings.readable,
             engine=self._settings.engine,
+            silence_s=self._settings.silence_s,
         )
         code = 0
         try:
-            Host(settings).run()
+            self._host = Host(settings)
+            self._host.run()
         except Exception:
             log.exception("host ended")
             code = 1
-        # Whoever told it to end, or may ask why it did, comes through the door of this process.
-        self._over.wait(_ENDED_S)
+        self._over.wait(_SAID_S)
         self._end(runtime, code)
 
     def _watch(self, files: HostFolder, runtime: RuntimeDir) -> None:
         self._over.wait()
         with (
             contextlib.suppress(OSError, WireError, InstanceLost),
-            contextlib.closing(HostClient(Near(files.socket), timeout_s=_ENDED_S)) as client,
+            contextlib.closing(HostClient(Near(files.socket), timeout_s=_END_S)) as client,
         ):
-            client.ask(Close(), timeout_s=_ENDED_S)
+            client.ask(Close(), timeout_s=_END_S)
         self._end(runtime, 0)
 
     def _end(self, runtime: RuntimeDir, code: int) -> None:

@@ -2,13 +2,15 @@
 
 import contextlib
 import logging
+import secrets
 import select
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cloud_fn.errors import InstanceLost
-from cloud_fn.functions.host_calls import Close, HostClient, Ping, Reply, Request, Well
+from cloud_fn.functions.host_calls import Close, HostClient, Leave, Ping, Reply, Request, Well
 from cloud_fn.functions.reach import Address, NotThere
 from cloud_fn.functions.stations import Hopeless, Station
 from cloud_fn.processes import Mark
@@ -39,6 +41,26 @@ class Pulse:
     again_s: float = 30.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """One of several gateways that share hosts: its name, and what it may use of nodes' memory."""
+
+    gateway: str
+    holds: Callable[[], Mapping[str, int]] = dict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class There:
+    """Where a host listens, its node's memory, and the lease under which it works for us.
+
+    The lease is empty where the host works for nobody else.
+    """
+
+    address: Address
+    memory_bytes: int
+    lease: str
+
+
 class Heartbeat:
     """One host, kept there from :meth:`start` to :meth:`close`."""
 
@@ -48,6 +70,7 @@ class Heartbeat:
         station: Station,
         *,
         pulse: Pulse = Pulse(),
+        tenant: Tenant | None = None,
     ) -> None:
         """Prepare; nothing is started.
 
@@ -55,10 +78,14 @@ class Heartbeat:
             name: what the host is called in logs.
             station: where it is to be.
             pulse: how it is watched.
+            tenant: who we are to a host that works for others, too.
         """
         self.name = name
         self._station = station
         self._pulse = pulse
+        self._tenant = tenant
+        self._there: There | None = None
+        self._lease = ""
         self._changed = threading.Condition()
         self._host: Mark | None = None
         self._address: Address | None = None
@@ -74,8 +101,14 @@ class Heartbeat:
     @property
     def address(self) -> Address | None:
         """Where the host listens; None while it is not there."""
+        there = self.there
+        return None if there is None else there.address
+
+    @property
+    def there(self) -> There | None:
+        """How to use the host; None while it is not there."""
         with self._changed:
-            return None if self._host is None else self._address
+            return None if self._host is None else self._there
 
     @property
     def is_coming(self) -> bool:
@@ -127,7 +160,8 @@ class Heartbeat:
             self._changed.notify_all()
         if host is not None:
             with contextlib.suppress(OSError, WireError, InstanceLost):
-                self.ask(Close(), timeout_s=_END_S)
+                lease = self._lease
+                self.ask(Leave(lease=lease) if lease else Close(), timeout_s=_END_S)
         if self._keeper.ident is not None:
             self._keeper.join(self._pulse.place_s)
         self._station.give_up()
@@ -175,6 +209,7 @@ class Heartbeat:
                 continue
             with contextlib.suppress(OSError, WireError):
                 try:
+                    self._lease = "" if self._tenant is None else secrets.token_hex(8)
                     well = self._feel(client)
                 except BaseException:
                     client.close()
@@ -182,6 +217,9 @@ class Heartbeat:
                 with self._changed:
                     self._why, self._failed = "", False
                     self._host, self._address = well.host, address
+                    self._there = There(
+                        address=address, memory_bytes=well.memory_bytes, lease=self._lease
+                    )
                     self._changed.notify_all()
                 log.info("host is there: kind=%s pid=%d", self.name, well.host.pid)
                 return client
@@ -211,7 +249,11 @@ class Heartbeat:
         return "closed"
 
     def _feel(self, client: HostClient) -> Well:
-        reply, _ = client.ask(Ping(), timeout_s=self._pulse.patience_s)
+        ping = Ping()
+        if self._tenant is not None:
+            holds = dict(self._tenant.holds())
+            ping = Ping(lease=self._lease, gateway=self._tenant.gateway, holds=holds)
+        reply, _ = client.ask(ping, timeout_s=self._pulse.patience_s)
         if not isinstance(reply, Well):
             raise WireError(f"a host answered {reply!r} to a ping: its code is of another version")
         for name, line in reply.printed:

@@ -15,12 +15,14 @@ _MiB = 1 << 20
 class Held:
     """A spare, or an instance once it has a ``name``.
 
-    ``ended`` is set when the process is gone, ``gone`` when its files are too.
+    Where its host has several gateways it ends with the lease ``owner``. ``ended`` is set when the
+    process is gone, ``gone`` when its files are too.
     """
 
     fork: Fork
     log: BoundedLog = field(default_factory=BoundedLog)
     name: str = ""
+    owner: str = ""
     max_memory_bytes: int | None = None
     dismissed: bool = False
     fate: str | None = None

@@ -15,11 +15,15 @@ from protos.tensors import Buffer
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
-    """Make an instance of the function that the body holds as JSON; its name begins *label*."""
+    """Make an instance of the function that the body holds as JSON; its name begins *label*.
+
+    Under a *lease* it ends with that; where the host does not know the lease, it hangs up.
+    """
 
     label: str
     confinement: Confinement
     timeout_s: float
+    lease: str = ""
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
@@ -34,8 +38,29 @@ class Why(msgspec.Struct, frozen=True, kw_only=True, tag="why"):
     name: str
 
 
+class Weigh(msgspec.Struct, frozen=True, kw_only=True, tag="weigh"):
+    """How much memory does an instance take?"""
+
+    name: str
+
+
 class Ping(msgspec.Struct, frozen=True, kw_only=True, tag="ping"):
-    """Are you well? The answer passes on what instances printed since the last one."""
+    """Are you well? The answer passes on what instances printed since the last one.
+
+    Where a host has several gateways, each holds a *lease* by what it asks on one connection: with
+    the connection, or when nothing is said there for long, the lease ends and all that was started
+    under it. *holds* is what the *gateway* may use of each node's memory, for the host to remember.
+    """
+
+    lease: str = ""
+    gateway: str = ""
+    holds: dict[str, int] = {}
+
+
+class Leave(msgspec.Struct, frozen=True, kw_only=True, tag="leave"):
+    """End all that was started under the *lease*, and yourself if there is no other."""
+
+    lease: str
 
 
 class Close(msgspec.Struct, frozen=True, kw_only=True, tag="close"):
@@ -55,13 +80,23 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, tag="reason"):
 
 
 class Well(msgspec.Struct, frozen=True, kw_only=True, tag="well"):
-    """``busy_s`` is for how long the host's one loop has been at the same thing."""
+    """``busy_s`` is for how long the host's one loop has been at the same thing.
+
+    ``memory_bytes`` is what its node has.
+    """
 
     host: Mark
     busy_s: float
     spares: int
     instances: int
+    memory_bytes: int = 0
     printed: tuple[tuple[str, str], ...] = ()
+
+
+class Weighed(msgspec.Struct, frozen=True, kw_only=True, tag="weighed"):
+    """``private_bytes`` is memory that cannot be taken back at will; 0 when it is gone."""
+
+    private_bytes: int
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
@@ -72,8 +107,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
     reason: str
 
 
-Request: TypeAlias = Start | End | Why | Ping | Close
-Reply: TypeAlias = Started | Reason | Well | Done | Refused
+Request: TypeAlias = Start | End | Why | Weigh | Ping | Leave | Close
+Reply: TypeAlias = Started | Reason | Well | Weighed | Done | Refused
 
 
 class HostClient:

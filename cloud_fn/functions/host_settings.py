@@ -5,6 +5,9 @@ import msgspec
 from cloud_fn.functions.spare import ENGINE
 from cloud_fn.processes import Mark
 
+SILENCE_S = 10.0
+"""Longer than any gateway that lives says nothing: it asks twice a second."""
+
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Given to a host when it is placed.
@@ -15,6 +18,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         spares: how many forked processes wait for a function.
         readable: what instances may read, beside the system's, Python's and their models' files.
         engine: see :data:`cloud_fn.functions.spare.ENGINE`.
+        silence_s: a lease ends when nothing is said under it for so long.
     """
 
     folder: str
@@ -22,3 +26,4 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     spares: int = 2
     readable: tuple[str, ...] = ()
     engine: str = ENGINE
+    silence_s: float = SILENCE_S

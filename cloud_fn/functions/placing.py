@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cloud_fn.errors import InstanceLost
-from cloud_fn.functions.heartbeat import Heartbeat, Pulse
+from cloud_fn.functions.heartbeat import Heartbeat, Pulse, Tenant
 from cloud_fn.functions.nodes import Node, Resources, choose
 from cloud_fn.functions.reach import Address
 from cloud_fn.functions.stations import Station
@@ -20,11 +20,15 @@ to find out what is the matter."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picked:
-    """A host that was there, and where it listened then: the next one may listen elsewhere."""
+    """A host that was there, and where it listened then: the next one may listen elsewhere.
+
+    ``lease`` is the one that we had there, empty where hosts are one gateway's own.
+    """
 
     node: str
     heart: Heartbeat
     address: Address
+    lease: str = ""
 
 
 class Placing:
@@ -38,6 +42,7 @@ class Placing:
         kinds: Mapping[str, Resources],
         station: Callable[[Node, str], Station],
         pulse: Pulse = Pulse(),  # noqa: B008  frozen
+        tenant: Tenant | None = None,
     ) -> None:
         """Prepare; nothing is placed.
 
@@ -47,23 +52,28 @@ class Placing:
             kinds: the hosts that there may be, and what each needs of its node.
             station: where a host of a kind on a node is to be.
             pulse: how hosts are watched.
+            tenant: who we are to hosts that work for others, too.
         """
         self._nodes = nodes
         self._own = own
         self._kinds = kinds
         self._station = station
         self._pulse = pulse
+        self._tenant = tenant
         self._lock = threading.Lock()
         self._hearts: dict[tuple[str, str], Heartbeat] = {}
         self._counts: Counter[str] = Counter()
         self._avoided_s: dict[str, float] = {}
         self._closed = False
 
-    def pick(self, kind: str, until_s: float) -> Picked:
+    def pick(
+        self, kind: str, until_s: float, *, fits: Callable[[str], bool] = lambda _: True
+    ) -> Picked:
         """The host for one more instance, which is counted as running there from now on.
 
         A host that has yet to come is not waited for while another can do; it takes its share once
-        it is there. They are placed one at a time, as instances are wanted.
+        it is there. They are placed one at a time, as instances are wanted. A node that the
+        instance does not *fit* is passed by.
 
         Raises:
             InstanceLost: there is no such kind, or no host of it until *until_s*.
@@ -71,7 +81,7 @@ class Placing:
         while True:
             with self._lock:
                 order = self._order(kind)
-                picked = self._walk(order, kind)
+                picked = self._walk(order, kind, fits)
                 first = self._hearts.get((order[0].id, kind)) if order else None
             if picked is not None:
                 return picked
@@ -83,6 +93,13 @@ class Placing:
             if time.monotonic() + _AGAIN_S > until_s:
                 first.reach(until_s)
             time.sleep(_AGAIN_S)
+
+    def memory(self) -> dict[str, int]:
+        """What each node has whose host is there, in bytes."""
+        with self._lock:
+            hearts = tuple(self._hearts.items())
+        found = ((node, heart.there) for (node, _), heart in hearts)
+        return {node: there.memory_bytes for node, there in found if there is not None}
 
     def find(self, node: str, kind: str) -> Heartbeat | None:
         """The heartbeat of a host; None where its node is gone."""
@@ -129,7 +146,9 @@ class Placing:
             self._nodes(), self._counts, own=self._own, needs=self._kinds[kind], avoid=avoid
         )
 
-    def _walk(self, order: tuple[Node, ...], kind: str) -> Picked | None:
+    def _walk(
+        self, order: tuple[Node, ...], kind: str, fits: Callable[[str], bool]
+    ) -> Picked | None:
         """The first host that is there; one that nobody has asked for yet is placed on the way."""
         hearts = [self._hearts.get((node.id, kind)) for node in order]
         may_place = not any(heart is not None and heart.is_coming for heart in hearts)
@@ -138,13 +157,14 @@ class Placing:
                 if may_place:
                     may_place = False
                     self._place(node, kind)
-            elif (address := heart.address) is not None:
+            elif (there := heart.there) is not None and fits(node.id):
                 self._counts[node.id] += 1
-                return Picked(node=node.id, heart=heart, address=address)
+                return Picked(node=node.id, heart=heart, address=there.address, lease=there.lease)
         return None
 
     def _place(self, node: Node, kind: str) -> None:
         name = kind if node.id == self._own else f"{kind}@{node.short_id}"
-        heart = Heartbeat(name, self._station(node, kind), pulse=self._pulse)
+        station = self._station(node, kind)
+        heart = Heartbeat(name, station, pulse=self._pulse, tenant=self._tenant)
         self._hearts[node.id, kind] = heart
         heart.start()

@@ -1,11 +1,12 @@
 """Instances from hosts that are Ray actors. Ray is asked for hosts only, never for an instance."""
 
 import contextlib
+import hashlib
 import itertools
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from cloud_fn import processes, ray_head
 from cloud_fn.errors import InstanceLost
 from cloud_fn.functions.confinement import Confinement
 from cloud_fn.functions.far_host import FarSettings
-from cloud_fn.functions.heartbeat import Pulse
-from cloud_fn.functions.host_calls import End, Reason, Start, Started, Why
+from cloud_fn.functions.heartbeat import Pulse, Tenant
+from cloud_fn.functions.host_calls import End, Reason, Start, Started, Weigh, Weighed, Why
 from cloud_fn.functions.host_settings import HostSettings
 from cloud_fn.functions.launch import CPU, HOST_ENDED, NODE_LOST, Running
 from cloud_fn.functions.nodes import Node, Nodes, Resources, alive
 from cloud_fn.functions.placing import Picked, Placing
-from cloud_fn.functions.ray_hosts import FarStation, HostActor, actor
+from cloud_fn.functions.ray_hosts import HostActor, SharedStation, actor
 from cloud_fn.functions.reach import Address, Far, Near
 from cloud_fn.functions.spec import Function
 from cloud_fn.functions.stations import NearStation, Station
@@ -36,6 +37,11 @@ _END_S = 6.0
 _WHY_S = 2.0
 _AGAIN_S = 0.02
 _GONE_S = 5.0
+_WEIGH_S = 1.0
+CODE = 1
+"""Goes up where a gateway and a host of different code would not understand each other."""
+HOST_PREFIX = "isthmus-host-"
+"""What the name begins with of an actor that is a host."""
 
 
 class RayLauncher:
@@ -51,19 +57,27 @@ class RayLauncher:
         readable: tuple[Path, ...] = (),
         pulse: Pulse = Pulse(),  # noqa: B008  frozen
         spread: bool = False,
+        tenant: Tenant | None = None,
     ) -> None:
         """Prepare; no host is placed.
 
         Args:
-            runtime: where hosts on this node keep what is theirs; one on another node makes a
-                directory of its own there, below the same base.
+            runtime: where a host of our own keeps what is its; a shared one makes a directory on
+                its node, below the same base.
             kinds: the hosts that there may be; one is placed when its first instance is wanted.
             defaults: the limits of an instance that is given none.
             spares: how many processes each host forks ahead.
             readable: what instances may read, beside what every program reads.
             pulse: how hosts are watched.
             spread: whether instances may be on every node of the cluster, or on this one alone.
+            tenant: who we are, where hosts are shared with other gateways; None is a host of our
+                own, on this node.
+
+        Raises:
+            ValueError: hosts of our own cannot be on other nodes.
         """
+        if spread and tenant is None:
+            raise ValueError("hosts on other nodes are shared ones: say which gateway this is")
         self._runtime = runtime
         self._kinds = dict(kinds)
         self._defaults = defaults
@@ -77,8 +91,9 @@ class RayLauncher:
             self._nodes.now,
             own=self._own,
             kinds=self._kinds,
-            station=self._station,
+            station=self._station if tenant is None else self._shared,
             pulse=pulse,
+            tenant=tenant,
         )
         if spread:
             self._nodes.start()
@@ -86,6 +101,10 @@ class RayLauncher:
     def nodes(self) -> tuple[Node, ...]:
         """The nodes that instances may be on now, this one first."""
         return tuple(sorted(self._nodes.now(), key=lambda node: node.id != self._own))
+
+    def memory(self) -> dict[str, int]:
+        """What each node has whose host is there, in bytes."""
+        return self._placing.memory()
 
     def open(self, kind: str = CPU, *, timeout_s: float) -> None:
         """Have a host of that *kind* placed, and wait until it is there.
@@ -103,16 +122,18 @@ class RayLauncher:
         timeout_s: float,
         confinement: Confinement | None = None,
         kind: str = CPU,
+        fits: Callable[[str], bool] = lambda _: True,
     ) -> Running:
         """See :class:`cloud_fn.functions.launch.Launcher`."""
         until_s = time.monotonic() + timeout_s
         while True:
-            picked = self._placing.pick(kind, until_s)
+            picked = self._placing.pick(kind, until_s, fits=fits)
             left_s = max(_AGAIN_S, until_s - time.monotonic())
             request = Start(
                 label=f"{function.model}-{function.version}",
                 confinement=confinement or self._defaults,
                 timeout_s=left_s,
+                lease=picked.lease,
             )
             try:
                 reply, _ = picked.heart.ask(
@@ -151,6 +172,20 @@ class RayLauncher:
         if running.is_near and processes.kill(running.process):  # its host could not
             processes.wait_gone([running.process], _GONE_S)
 
+    def size_of(self, running: Running) -> int | None:
+        """The memory of an instance; None when it cannot be told."""
+        if running.is_near:
+            return processes.private_bytes([running.process.pid]) or None
+        heart = self._placing.find(running.node, running.kind)
+        if heart is None or _is_cut(running.address):
+            return None
+        try:
+            reply, _ = heart.ask(Weigh(name=running.name), timeout_s=_WEIGH_S)
+        except (OSError, WireError, InstanceLost):
+            return None
+        assert isinstance(reply, Weighed)
+        return reply.private_bytes or None
+
     def why_ended(self, running: Running) -> str | None:
         """See :class:`cloud_fn.functions.launch.Launcher`."""
         heart = self._placing.find(running.node, running.kind)
@@ -186,31 +221,29 @@ class RayLauncher:
     def _lose(self, node: Node) -> None:
         self._placing.lose(node)
 
-    def _station(self, node: Node, kind: str) -> Station:
-        if node.id == self._own:
-            return NearStation(
-                self._runtime.host(kind),
-                have_placed=lambda: self._place(kind),
-                let_go=lambda: self._let_go(kind),
-            )
+    def _station(self, _node: Node, kind: str) -> Station:
+        return NearStation(
+            self._runtime.host(kind),
+            have_placed=lambda: self._place(kind),
+            let_go=lambda: self._let_go(kind),
+        )
+
+    def _shared(self, node: Node, kind: str) -> Station:
         settings = FarSettings(
             node=node.short_id,
             base=str(self._runtime.path.parent),
             kind=kind,
             address=node.address,
-            secret="",
             spares=self._spares,
             readable=self._readable,
         )
-        return FarStation(
+        environment = _environment(settings)
+        return SharedStation(
             node,
             settings=settings,
             resources=self._kinds[kind],
-            name=lambda: self._name(node.id, kind),
+            name=f"{HOST_PREFIX}{node.id[:12]}-{kind}-{environment}",
         )
-
-    def _name(self, node: str, kind: str) -> str:
-        return f"isthmus-host-{node[:12]}-{kind}-{os.getpid()}-{next(self._numbers)}"
 
     def _place(self, kind: str) -> None:
         """Ask Ray for a host; it starts one again that dies, so this is called when that fails."""
@@ -223,14 +256,19 @@ class RayLauncher:
             spares=self._spares,
             readable=self._readable,
         )
-        made = actor(
-            HostActor, self._name(self._own, kind), self._own, self._kinds[kind], restarts=-1
-        )
+        name = f"{HOST_PREFIX}{self._own[:12]}-{kind}-{os.getpid()}-{next(self._numbers)}"
+        made = actor(HostActor, name, self._own, self._kinds[kind], restarts=-1)
         self._actors[kind] = made.remote(msgspec.json.encode(settings).decode())
 
     def _let_go(self, kind: str) -> None:
         if (before := self._actors.pop(kind, None)) is not None and ray.is_initialized():
             ray.kill(before)
+
+
+def _environment(settings: FarSettings) -> str:
+    """What gateways must have in common to share a host: the code, and what the host is given."""
+    told = msgspec.json.encode((CODE, settings.readable, settings.spares))
+    return hashlib.sha256(told).hexdigest()[:8]
 
 
 def _of_instance(picked: Picked, socket: Path) -> Address:

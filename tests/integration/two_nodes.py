@@ -23,6 +23,7 @@ from cloud_fn import runtime_dir
 from cloud_fn.config import Ray
 from cloud_fn.functions import Answer, Function, Limits, Pool
 from cloud_fn.functions.confinement import Confinement
+from cloud_fn.functions.heartbeat import Tenant
 from cloud_fn.functions.nodes import Node, Resources
 from cloud_fn.functions.slot import Slot
 from cloud_fn.registry import Catalog
@@ -191,6 +192,7 @@ def join(cluster: Any, folder: Path, stack: ExitStack) -> "RayLauncher":  # noqa
         defaults=Confinement(),
         readable=(folder / "registry",),
         spread=True,
+        tenant=Tenant(gateway="g1"),
     )
     stack.callback(launcher.close)
     launcher.open(timeout_s=START_S)
