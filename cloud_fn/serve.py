@@ -16,6 +16,7 @@ import psutil
 from cloud_fn import memory, ray_environment
 from cloud_fn.auth import Keys
 from cloud_fn.config import Address, Config, check_exposure
+from cloud_fn.controller.beating import Beating
 from cloud_fn.doors.grpc import GrpcDoor, check_free
 from cloud_fn.errors import ServeError
 from cloud_fn.functions import Pool
@@ -28,6 +29,7 @@ from cloud_fn.functions.limiting import Limiting
 from cloud_fn.functions.logbook import Logbook
 from cloud_fn.functions.node_cache import NodeCache
 from cloud_fn.functions.nodes import Node, Resources
+from cloud_fn.functions.shares import Shares
 from cloud_fn.functions.specifications import Specifications
 from cloud_fn.functions.staged import Staged
 from cloud_fn.registry import Catalog
@@ -39,6 +41,7 @@ from cloud_fn.signals import Signals
 from protos.documents import write_json
 
 if TYPE_CHECKING:
+    from cloud_fn.controller.actor import RayLink
     from cloud_fn.functions.ray_launcher import RayLauncher
     from cloud_fn.ray_cluster import RayCluster
 
@@ -48,6 +51,7 @@ _LOOK_AT_RAY_S = 5.0
 _LOOK_AT_HOST_S = 0.02
 _HOST_S = 60.0
 _LEAVE_S = 15.0
+_SHARE_S = 60.0
 
 
 def serve(config: Config, *, ready_file: Path | None = None) -> int:
@@ -77,7 +81,9 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         signals.install()  # Ray has put its own in their place
         opener = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="serve.open"))
         gateway = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"
-        launcher = _launcher(config, runtime, gateway)
+        shares = None if config.ray.is_local else Shares()
+        link = None if shares is None else _link(gateway, cluster, stack)
+        launcher = _launcher(config, runtime, gateway, shares)
         stack.callback(launcher.close)
         if not _is_open(launcher, opener, signals):
             return
@@ -87,7 +93,21 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         door = GrpcDoor(config, keys)
         stack.callback(door.close, 0.0)
         address = door.bind()
-        service = _functions(config, launcher, stack)
+        pool, service = _functions(config, launcher, shares, stack)
+        if shares is not None and link is not None:
+            beating = Beating(
+                link,
+                launcher,
+                pool.budget,
+                shares,
+                gateway=gateway,
+                address=str(address),
+                budget_bytes=config.memory_budget_bytes,
+            )
+            stack.callback(beating.stop)
+            if not beating.join(_SHARE_S, stop=signals.stop):
+                return
+        service.deploy()
         door.open(service)
         _announce(config, address, service, ready_file)
         if ready_file is not None:
@@ -151,7 +171,23 @@ def _start_ray(config: Config, runtime: RuntimeDir, stack: contextlib.ExitStack)
     return cluster
 
 
-def _launcher(config: Config, runtime: RuntimeDir, gateway: str) -> "RayLauncher":
+def _link(gateway: str, cluster: "RayCluster", stack: contextlib.ExitStack) -> "RayLink":
+    """The way to the controller of all gateways of this Ray, which is told of our end last."""
+    from cloud_fn.controller.actor import RayLink
+
+    link = RayLink()
+
+    def leave() -> None:
+        if cluster.is_alive():
+            link.leave(gateway)
+
+    stack.callback(leave)
+    return link
+
+
+def _launcher(
+    config: Config, runtime: RuntimeDir, gateway: str, shares: Shares | None
+) -> "RayLauncher":
     from cloud_fn.functions.ray_launcher import RayLauncher
 
     instance = config.instance
@@ -167,11 +203,13 @@ def _launcher(config: Config, runtime: RuntimeDir, gateway: str) -> "RayLauncher
         spares=instance.spares,
         readable=(config.registry_path,),
         spread=config.ray.spreads,
-        tenant=None if config.ray.is_local else Tenant(gateway=gateway),
+        tenant=None if shares is None else Tenant(gateway=gateway, holds=shares.now),
     )
 
 
-def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitStack) -> Service:
+def _functions(
+    config: Config, launcher: "RayLauncher", shares: Shares | None, stack: contextlib.ExitStack
+) -> tuple[Pool, Service]:
     """The functions of the registry, with what keeps their instances and learns from their log."""
     catalog = Catalog(config.registry_path)
     specifications = Specifications(catalog, FunctionStore(catalog.root), config.instance)
@@ -182,6 +220,7 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
         Fresh(launcher, catalog, cache),
         limiting,
         memory_budget_bytes=budget_bytes,
+        shares=shares,
         size_of=launcher.size_of,
     )
     stack.callback(pool.close)
@@ -205,8 +244,7 @@ def _functions(config: Config, launcher: "RayLauncher", stack: contextlib.ExitSt
     )
     pool.start()
     learning.start()
-    service.deploy()
-    return service
+    return pool, service
 
 
 def _announce(config: Config, address: Address, service: Service, ready_file: Path | None) -> None:

@@ -37,7 +37,7 @@ class FarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Given to a host when it is placed behind a door.
 
     Attributes:
-        node: what errors call the node.
+        node: Ray's name for the node.
         base: below which folder it makes its own, as a server on that node would.
         kind: see :data:`cloud_fn.functions.launch.CPU`.
         address: the node's, where the door listens.
@@ -91,17 +91,16 @@ class FarHost:
         """Open the door, and begin to be a host behind it."""
         given, me = self._settings, processes.mark(os.getpid())
         assert me is not None
+        node = f"node {given.node[:12]}"
         for path in given.readable:
             if not os.access(path, os.R_OK | os.X_OK):
-                return Opened(
-                    process=me, why=f"node {given.node} cannot read {path}: mount it there"
-                )
+                return Opened(process=me, why=f"{node} cannot read {path}: mount it there")
         if given.before is not None:
             processes.end_all((given.before,))
         try:
             runtime = RuntimeDir.create(Path(given.base))
         except ServeError as error:
-            return Opened(process=me, why=f"node {given.node} cannot have a host: {error}")
+            return Opened(process=me, why=f"{node} cannot have a host: {error}")
         files, secret = runtime.host(given.kind), given.secret or fresh_secret()
         door = Door(
             files,
@@ -113,7 +112,7 @@ class FarHost:
             port = door.open(given.address)
         except (OSError, ValueError) as error:
             runtime.remove()
-            return Opened(process=me, why=f"node {given.node} cannot have a host: {error}")
+            return Opened(process=me, why=f"{node} cannot have a host: {error}")
         threading.Thread(
             target=self._watch, args=(files, runtime), name="far.watch", daemon=True
         ).start()

@@ -6,6 +6,7 @@ started from then on open what was made.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -49,6 +50,7 @@ class Fresh:
         timeout_s: float,
         confinement: Confinement | None = None,
         kind: str = CPU,
+        fits: Callable[[str], bool] = lambda _: True,
     ) -> Running:
         """See :class:`cloud_fn.functions.launch.Launcher`."""
         return self._launcher.start(
@@ -56,6 +58,7 @@ class Fresh:
             timeout_s=timeout_s,
             confinement=confinement,
             kind=kind,
+            fits=fits,
         )
 
     def end(self, running: Running) -> None:

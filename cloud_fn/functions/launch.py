@@ -1,5 +1,6 @@
 """The seam between the pool and whatever starts instances."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +50,7 @@ class Launcher(Protocol):
         timeout_s: float,
         confinement: Confinement | None = None,
         kind: str = CPU,
+        fits: Callable[[str], bool] = lambda _: True,
     ) -> Running:
         """Start an instance and wait until it listens.
 
@@ -57,6 +59,7 @@ class Launcher(Protocol):
             timeout_s: how long it may take, a host that has to come up first included.
             confinement: its limits; None is the launcher's defaults.
             kind: on a host of which kind.
+            fits: whether there is memory for it on a node; asked of the one that it is to be on.
 
         Raises:
             InstanceLost: it did not within *timeout_s*, or died on the way.

@@ -64,6 +64,7 @@ class Placing:
         self._hearts: dict[tuple[str, str], Heartbeat] = {}
         self._counts: Counter[str] = Counter()
         self._avoided_s: dict[str, float] = {}
+        self._memory: dict[str, int] = {}
         self._closed = False
 
     def pick(
@@ -92,14 +93,24 @@ class Placing:
                 )
             if time.monotonic() + _AGAIN_S > until_s:
                 first.reach(until_s)
+                raise InstanceLost(
+                    "no node whose host is there has memory for it (memory_budget_bytes): "
+                    "try again later, or raise it"
+                )
             time.sleep(_AGAIN_S)
 
     def memory(self) -> dict[str, int]:
-        """What each node has whose host is there, in bytes."""
+        """What each node has that is there and where a host was once, in bytes."""
         with self._lock:
-            hearts = tuple(self._hearts.items())
-        found = ((node, heart.there) for (node, _), heart in hearts)
-        return {node: there.memory_bytes for node, there in found if there is not None}
+            for (node, _), heart in self._hearts.items():
+                if (there := heart.there) is not None:
+                    self._memory[node] = there.memory_bytes
+            return dict(self._memory)
+
+    def hosts(self) -> int:
+        """How many hosts are there now."""
+        with self._lock:
+            return sum(heart.there is not None for heart in self._hearts.values())
 
     def find(self, node: str, kind: str) -> Heartbeat | None:
         """The heartbeat of a host; None where its node is gone."""
@@ -120,6 +131,7 @@ class Placing:
         """A node is gone, and so are its hosts."""
         with self._lock:
             gone = [self._hearts.pop(key) for key in tuple(self._hearts) if key[0] == node.id]
+            self._memory.pop(node.id, None)
         for heart in gone:
             heart.give_up()
 

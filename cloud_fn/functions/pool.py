@@ -15,6 +15,7 @@ from cloud_fn.functions.exchange import Answer, Exchange, NotTaken
 from cloud_fn.functions.keeper import Keeper
 from cloud_fn.functions.launch import BLAMELESS, Launcher, Running
 from cloud_fn.functions.scaling import decide
+from cloud_fn.functions.shares import Shares
 from cloud_fn.functions.slot import Lease, Limits, Live, Slot
 from cloud_fn.functions.spec import Function
 from cloud_fn.functions.warming import Warming
@@ -41,6 +42,7 @@ class Pool:
         limits_of: Callable[[Function], Limits],
         *,
         memory_budget_bytes: int | None = None,
+        shares: Shares | None = None,
         size_of: Callable[[Running], int | None] = lambda _: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -50,6 +52,7 @@ class Pool:
             launcher: what starts instances.
             limits_of: what a function may use now; asked at each of its requests.
             memory_budget_bytes: what all instances may take together; None is no bound.
+            shares: what they may take of each node, in the place of that.
             size_of: the memory of an instance, None where it cannot be told.
             clock: seconds, never going back.
         """
@@ -60,7 +63,7 @@ class Pool:
         self._slots_lock = threading.Lock()
         self._closing = threading.Event()
         self._exchange = Exchange(self, self.now)
-        self._budget = Budget(memory_budget_bytes, slots=self.slots, end=self.end)
+        self.budget = Budget(memory_budget_bytes, slots=self.slots, end=self.end, shares=shares)
         self._keeper = Keeper(self, self.now, size_of)
         self.cuts = Warming(self, done=self._keeper.look)
 
@@ -161,7 +164,7 @@ class Pool:
         with slot.changed:
             live.in_use -= 1
             live.used_s = self.now()
-            live.clock = self._budget.clock
+            live.clock = self.budget.clock
             if connection is not None:
                 if live.over:
                     connection.close()
@@ -176,7 +179,7 @@ class Pool:
         if lacks or not live.in_use:
             self._keeper.look(slot)
         if not live.in_use:
-            self._budget.freed()
+            self.budget.freed()
 
     def drop(self, lease: Lease, why: str) -> str | None:
         """End an instance that is of no use any more, once, whoever notices first."""
@@ -215,7 +218,7 @@ class Pool:
         if ours:
             log.info("instance ended: instance=%s why=%s", live.running.name, said or why)
             self._launcher.end(live.running)
-            self._budget.freed()
+            self.budget.freed()
         return said
 
     def slots(self) -> list[Slot]:
@@ -319,13 +322,15 @@ class Pool:
         began = self.now()
         function, limits = slot.function, slot.limits
         try:
-            with self._budget.room(slot, limits.start_timeout_s):
+            with self.budget.room(slot, limits.start_timeout_s) as room:
                 running = self._launcher.start(
                     function,
                     timeout_s=limits.start_timeout_s,
                     confinement=limits.confinement,
                     kind=limits.kind,
+                    fits=room.fits,
                 )
+                live = self._begun(slot, running, function, limits, began)
         except Exception as error:  # noqa: BLE001  whoever waits for the start is told
             log.error("instance not started: function=%s error=%s", function.key, error)
             with slot.changed:
@@ -339,22 +344,28 @@ class Pool:
                 )
                 slot.changed.notify_all()
             return
-        now = self.now()
-        log.info("instance started: instance=%s init_s=%.4f", running.name, now - began)
-        live = Live(running, asked_s=began, ready_s=now)
-        with slot.changed:
-            live.stale = (slot.function, slot.limits.at_start) != (function, limits.at_start)
-            slot.lives.append(live)
-            slot.starting -= 1
-            slot.last_start_s = now - began
-            slot.changed.notify(slot.limits.concurrency)
-            if self._closing.is_set():
-                slot.changed.notify_all()
         if live.stale:
             self.end(slot, live, "replaced", replace=True)
         with contextlib.suppress(Stopping):
             self.check_open()
             self._keeper.look(slot)
+
+    def _begun(
+        self, slot: Slot, running: Running, function: Function, limits: Limits, began_s: float
+    ) -> Live:
+        """Let an instance take requests; it was started for what the function was then."""
+        now_s = self.now()
+        log.info("instance started: instance=%s init_s=%.4f", running.name, now_s - began_s)
+        live = Live(running, asked_s=began_s, ready_s=now_s)
+        with slot.changed:
+            live.stale = (slot.function, slot.limits.at_start) != (function, limits.at_start)
+            slot.lives.append(live)
+            slot.starting -= 1
+            slot.last_start_s = now_s - began_s
+            slot.changed.notify(slot.limits.concurrency)
+            if self._closing.is_set():
+                slot.changed.notify_all()
+        return live
 
 
 def _late(slot: Slot) -> DeadlinePassed:

@@ -27,6 +27,9 @@ from protos.errors import WireError
 
 log = logging.getLogger(__name__)
 
+HOST_PREFIX = "isthmus-host-"
+"""What the name begins with of an actor that is a host."""
+
 _AFTER_FAILURE_S = 1.0
 _WELL_S = 1.2
 _ASK_AGAIN = 50

@@ -24,7 +24,7 @@ from cloud_fn.functions.host_settings import HostSettings
 from cloud_fn.functions.launch import CPU, HOST_ENDED, NODE_LOST, Running
 from cloud_fn.functions.nodes import Node, Nodes, Resources, alive
 from cloud_fn.functions.placing import Picked, Placing
-from cloud_fn.functions.ray_hosts import HostActor, SharedStation, actor
+from cloud_fn.functions.ray_hosts import HOST_PREFIX, HostActor, SharedStation, actor
 from cloud_fn.functions.reach import Address, Far, Near
 from cloud_fn.functions.spec import Function
 from cloud_fn.functions.stations import NearStation, Station
@@ -40,8 +40,6 @@ _GONE_S = 5.0
 _WEIGH_S = 1.0
 CODE = 1
 """Goes up where a gateway and a host of different code would not understand each other."""
-HOST_PREFIX = "isthmus-host-"
-"""What the name begins with of an actor that is a host."""
 
 
 class RayLauncher:
@@ -103,8 +101,12 @@ class RayLauncher:
         return tuple(sorted(self._nodes.now(), key=lambda node: node.id != self._own))
 
     def memory(self) -> dict[str, int]:
-        """What each node has whose host is there, in bytes."""
+        """See :meth:`Placing.memory`."""
         return self._placing.memory()
+
+    def hosts(self) -> int:
+        """How many hosts are there now."""
+        return self._placing.hosts()
 
     def open(self, kind: str = CPU, *, timeout_s: float) -> None:
         """Have a host of that *kind* placed, and wait until it is there.
@@ -230,7 +232,7 @@ class RayLauncher:
 
     def _shared(self, node: Node, kind: str) -> Station:
         settings = FarSettings(
-            node=node.short_id,
+            node=node.id,
             base=str(self._runtime.path.parent),
             kind=kind,
             address=node.address,

@@ -118,6 +118,7 @@ class FakeLauncher:
         timeout_s: float,
         confinement: Confinement | None = None,
         kind: str = CPU,
+        fits: Callable[[str], bool] = lambda _: True,
     ) -> Running:
         self.asked.set()
         assert self.may_start.wait(WAIT_S)

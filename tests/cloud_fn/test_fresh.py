@@ -33,6 +33,7 @@ class Recording:
         timeout_s: float,
         confinement: Confinement | None = None,
         kind: str = CPU,
+        fits: Callable[[str], bool] = lambda _: True,
     ) -> Running:
         self.started.append(function)
         name = f"{function.key} {kind} {timeout_s:g}"

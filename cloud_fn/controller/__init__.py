@@ -1,0 +1,1 @@
+"""What the gateways of one Ray must agree about: how much of each node's memory each may use."""
