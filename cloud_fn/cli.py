@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cloud_fn import backtest_cli, config, functions_cli, jobs_cli, stages_cli
+from cloud_fn import backtest_cli, config, controller_cli, functions_cli, jobs_cli, stages_cli
 from cloud_fn.errors import NothingSeen, RegistryError, ServeError
 from protos.documents import as_builtin, encode_json, write_json
 
@@ -28,6 +28,7 @@ def mount(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     _mount_serve(commands)
     _mount_registry(commands)
     _mount_functions(commands)
+    controller_cli.mount(commands)
 
 
 def _mount_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,12 +1,22 @@
 """Asking a gateway that runs, perhaps elsewhere."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
+from typing import TypeVar
 
 import grpc
 import msgspec
+from google.protobuf.message import Message
 
 from cloud_fn.config import Address
+from cloud_fn.controller.messages import (
+    GatewayRow,
+    HostRow,
+    InstanceRow,
+    NodeRow,
+    ShareRow,
+    Standing,
+)
 from cloud_fn.deployments import Deployment
 from cloud_fn.errors import GatewayRefused
 from cloud_fn.functions.settings import Settings
@@ -17,6 +27,8 @@ from protos.gen import control_pb2 as pb
 from protos.wire import CONTROL
 
 LIMIT_S = 10.0
+
+_Row = TypeVar("_Row", bound=msgspec.Struct)
 
 
 def get_load(gateway: Address, model: str, version: str = "", *, key: str | None) -> LoadReport:
@@ -110,6 +122,36 @@ def set_function(
     )
     data = _call(gateway, "SetFunction", request.SerializeToString(), key)
     return _described(pb.SetFunctionResponse.FromString(data).function)
+
+
+def show_controller(gateway: Address, *, key: str | None) -> Standing:
+    """The gateways that share a Ray with this one, and all that they have.
+
+    Raises:
+        GatewayRefused: as :func:`get_load`, or its controller does not answer.
+    """
+    request = pb.ShowControllerRequest().SerializeToString()
+    found = pb.ShowControllerResponse.FromString(_call(gateway, "ShowController", request, key))
+    return Standing(
+        gathered=found.gathered,
+        alone=found.alone,
+        nodes=tuple(_row(NodeRow, each) for each in found.nodes),
+        gateways=tuple(_row(GatewayRow, each) for each in found.gateways),
+        shares=tuple(_row(ShareRow, each) for each in found.shares),
+        hosts=tuple(_row(HostRow, each) for each in found.hosts),
+        instances=tuple(_row(InstanceRow, each) for each in found.instances),
+    )
+
+
+def _row(kind: type[_Row], message: Message) -> _Row:
+    """Its fields have the names of the message's."""
+    given = ((name, getattr(message, name)) for name in kind.__struct_fields__)
+    return kind(
+        **{
+            name: tuple(value) if isinstance(value, MutableSequence) else value
+            for name, value in given
+        }
+    )
 
 
 def _described(function: pb.Function) -> Described:

@@ -51,6 +51,10 @@ class Stopping(CloudError):
     """The server takes nothing new because it stops."""
 
 
+class ControllerSilent(CloudError):
+    """What all gateways share is not to be learnt now; requests go on without."""
+
+
 class NothingSeen(CloudError):
     """The function has answered nothing lately, so that there is nothing to say of it."""
 

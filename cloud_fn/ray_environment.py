@@ -13,6 +13,10 @@ _ANSWERS_S = 5.0
 _ON_REQUEST_ONLY = ("RAY_ENABLE_AUTO_CONNECT", "0")
 """Else any call that is late for the end of one Ray starts another."""
 
+_TELL_NO_TASKS = ("RAY_task_events_report_interval_ms", "0")
+"""Else Ray's head is told of each beat to the controller, and the end of a process waits for one
+that is gone to hear of the last (10 s, 2.60, 2026-11)."""
+
 _LOOPBACK_ONLY = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 """Else Ray replaces a loopback address, to listen on or to call, by that of an interface."""
 
@@ -53,7 +57,7 @@ def prepare_join(address: str) -> None:
             minutes; or there is no token.
     """
     _check_not_imported()
-    os.environ.update([_ON_REQUEST_ONLY])
+    os.environ.update([_ON_REQUEST_ONLY, _TELL_NO_TASKS])
     if address == "auto":  # Ray finds the one that was started on this machine
         _have_token()
         return

@@ -11,6 +11,16 @@ import ray
 _ANSWERS_S = 1.0
 
 
+def check() -> None:
+    """See that it is there, before anything is asked of it.
+
+    Raises:
+        ConnectionRefusedError: it is not.
+    """
+    if not is_heard():
+        raise ConnectionRefusedError("Ray's head does not answer")
+
+
 def is_heard() -> bool:
     """Whether it takes connections now."""
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,11 @@ import psutil
 from cloud_fn import memory, ray_environment
 from cloud_fn.auth import Keys
 from cloud_fn.config import Address, Config, check_exposure
-from cloud_fn.controller.beating import Beating
+from cloud_fn.controller.alone import alone
+from cloud_fn.controller.beating import Beating, Unheard
+from cloud_fn.controller.messages import Standing
 from cloud_fn.doors.grpc import GrpcDoor, check_free
-from cloud_fn.errors import ServeError
+from cloud_fn.errors import ControllerSilent, ServeError
 from cloud_fn.functions import Pool
 from cloud_fn.functions.confinement import Confinement
 from cloud_fn.functions.fresh import Fresh
@@ -81,7 +84,11 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         signals.install()  # Ray has put its own in their place
         opener = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="serve.open"))
         gateway = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(2)}"
-        shares = None if config.ray.is_local else Shares()
+        shares = None
+        if not config.ray.is_local:
+            shares = Shares()
+            with contextlib.suppress(OSError):  # a host says so where it cannot read it
+                config.registry_path.mkdir(parents=True, exist_ok=True)
         link = None if shares is None else _link(gateway, cluster, stack)
         launcher = _launcher(config, runtime, gateway, shares)
         stack.callback(launcher.close)
@@ -94,6 +101,7 @@ def _serve(config: Config, ready_file: Path | None) -> None:
         stack.callback(door.close, 0.0)
         address = door.bind()
         pool, service = _functions(config, launcher, shares, stack)
+        service.standing = partial(_standing, config, launcher, pool, link, gateway, str(address))
         if shares is not None and link is not None:
             beating = Beating(
                 link,
@@ -185,6 +193,37 @@ def _link(gateway: str, cluster: "RayCluster", stack: contextlib.ExitStack) -> "
     return link
 
 
+def _standing(
+    config: Config,
+    launcher: "RayLauncher",
+    pool: Pool,
+    link: "RayLink | None",
+    gateway: str,
+    address: str,
+) -> Standing:
+    """What there is of gateways, as `isthmus controller show` has it."""
+    if link is None:
+        return alone(
+            pool,
+            launcher.hosts(),
+            gateway=gateway,
+            address=address,
+            node=launcher.nodes()[0].id,
+            budget_bytes=_budget_bytes(config),
+        )
+    try:
+        return link.standing()
+    except Unheard as error:
+        raise ControllerSilent(
+            "the controller does not answer; Ray starts it again if it ended, and requests go on "
+            f"without: {error}"
+        ) from error
+
+
+def _budget_bytes(config: Config) -> int:
+    return config.memory_budget_bytes or psutil.virtual_memory().total // 2
+
+
 def _launcher(
     config: Config, runtime: RuntimeDir, gateway: str, shares: Shares | None
 ) -> "RayLauncher":
@@ -214,7 +253,7 @@ def _functions(
     catalog = Catalog(config.registry_path)
     specifications = Specifications(catalog, FunctionStore(catalog.root), config.instance)
     limiting = Limiting(specifications.resolved, open_files=config.instance.open_files)
-    budget_bytes = config.memory_budget_bytes or psutil.virtual_memory().total // 2
+    budget_bytes = _budget_bytes(config)
     cache = NodeCache(config.node_cache_path, most_bytes=config.node_cache.max_bytes)
     pool = Pool(
         Fresh(launcher, catalog, cache),

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from cloud_fn.config import Instance
+from cloud_fn.controller.messages import Standing
 from cloud_fn.deployments import Cuts, Deployment, cut_asked, deploy_again, deployed
 from cloud_fn.errors import Busy, CloudError, InvalidRequest, Stopping, TooLarge, UnknownModel
 from cloud_fn.functions import Answer, Function
@@ -86,6 +87,7 @@ class Service:
         *,
         specifications: Specifications | None = None,
         asked: Callable[[str], None] = lambda _: None,
+        standing: Callable[[], Standing] = lambda: Standing(alone=True),
     ) -> None:
         """Begin to take requests.
 
@@ -96,7 +98,9 @@ class Service:
             specifications: what holds for each function; by default what does where nothing is
                 said.
             asked: is told the function's name of each request.
+            standing: tells of the gateways that share a Ray with this one.
         """
+        self.standing = standing
         self.specifications = specifications or Specifications(
             catalog, FunctionStore(catalog.root), Instance()
         )

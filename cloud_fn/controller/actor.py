@@ -14,6 +14,7 @@ import msgspec
 import ray
 from ray.exceptions import RayError
 
+from cloud_fn import ray_head
 from cloud_fn.controller.beating import Unheard
 from cloud_fn.controller.books import (
     Books,
@@ -158,6 +159,7 @@ class RayLink:
 
     def _ask(self, method: str, *given: str) -> Any:  # noqa: ANN401  what the method gives
         try:
+            ray_head.check()
             with self._lock:
                 fresh = self._actor is None
                 if fresh:
@@ -168,6 +170,8 @@ class RayLink:
                 self._doubt()
                 raise Unheard("it does not answer in time")
             answer = ray.get(ref)
+        except ConnectionError as error:
+            raise Unheard(str(error)) from error
         except (RayError, ValueError) as error:
             self._actor = None  # found again, or started
             raise Unheard(" ".join(str(error).split())[:200]) from error

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from cloud_fn.controller.messages import BEAT_S, LAPSE_S, Beat, Need
@@ -12,6 +12,9 @@ from cloud_fn.functions.budget import Budget
 from cloud_fn.functions.shares import Shares
 
 log = logging.getLogger(__name__)
+
+_STOP_S = 3.0
+"""Then it waits for a Ray that is gone, which may take minutes, and ends with the process."""
 
 
 class Unheard(Exception):
@@ -35,8 +38,8 @@ class Hosts(Protocol):
     def memory(self) -> Mapping[str, int]:
         """What each node has that is there and where a host was once, in bytes."""
 
-    def hosts(self) -> int:
-        """How many hosts are there now."""
+    def hosts(self) -> Collection[object]:
+        """The hosts that are there now."""
 
 
 class Beating:
@@ -141,7 +144,7 @@ class Beating:
         self._stopped.set()
         self._wake.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_STOP_S)
 
     def _run(self) -> None:
         while True:

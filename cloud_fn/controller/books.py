@@ -21,9 +21,10 @@ from cloud_fn.controller.messages import (
     Beat,
     GatewayRow,
     HostRow,
+    InstanceRow,
     Need,
     NodeRow,
-    Share,
+    ShareRow,
     Standing,
 )
 from cloud_fn.controller.sharing import Claim, divide
@@ -155,7 +156,8 @@ def step(books: Books, event: Event) -> tuple[Books, tuple[Order, ...]]:
 def standing(books: Books, at_s: float) -> Standing:
     """All of it, for people to read."""
     budgets = books.budgets()
-    everybody = {*books.gateways, *books.leased}
+    everybody = sorted({*books.gateways, *books.leased})
+    hosts = sorted(books.hosts.items())
     return Standing(
         gathered=books.gathered,
         nodes=tuple(
@@ -167,22 +169,39 @@ def standing(books: Books, at_s: float) -> Standing:
             for node in sorted(budgets)
         ),
         gateways=tuple(
-            GatewayRow(
-                id=name,
-                address=known.beat.address,
-                heard_ago_s=max(0.0, at_s - known.at_s),
-                nodes={
-                    node: Share(
-                        used_bytes=known.beat.needs.get(node, _NOTHING).used_bytes,
-                        idle_bytes=known.beat.needs.get(node, _NOTHING).idle_bytes,
-                        held_bytes=held,
-                    )
-                    for node, held in sorted(known.bound.items())
-                },
-            )
+            GatewayRow(id=name, address=known.beat.address, heard_ago_s=max(0.0, at_s - known.at_s))
             for name, known in sorted(books.gateways.items())
         ),
-        hosts=tuple(HostRow(name=name, roll=roll) for name, roll in sorted(books.hosts.items())),
+        shares=tuple(
+            ShareRow(
+                gateway=name,
+                node=node,
+                used_bytes=need.used_bytes,
+                idle_bytes=need.idle_bytes,
+                held_bytes=held,
+            )
+            for name, known in sorted(books.gateways.items())
+            for node, held in sorted(known.bound.items())
+            for need in (known.beat.needs.get(node, _NOTHING),)
+        ),
+        hosts=tuple(_host(name, roll) for name, roll in hosts),
+        instances=tuple(
+            InstanceRow(
+                name=each.name, host=name, gateway=each.gateway, private_bytes=each.private_bytes
+            )
+            for name, roll in hosts
+            for each in roll.instances
+        ),
+    )
+
+
+def _host(name: str, roll: Roll) -> HostRow:
+    return HostRow(
+        name=name,
+        node=roll.node,
+        kind=roll.kind,
+        pid=roll.process.pid,
+        gateways=tuple(sorted({lease.gateway for lease in roll.leases})),
     )
 
 

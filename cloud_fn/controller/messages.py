@@ -2,8 +2,6 @@
 
 import msgspec
 
-from cloud_fn.functions.leases import Roll
-
 BEAT_S = 1.0
 """How often a gateway says what it has."""
 
@@ -38,23 +36,6 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     holds: dict[str, int] = {}
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """One gateway on one node: what it uses, what of that idles, and what it may use."""
-
-    used_bytes: int
-    idle_bytes: int
-    held_bytes: int
-
-
-class GatewayRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway, as the books have it; ``nodes`` are its shares by node."""
-
-    id: str
-    address: str
-    heard_ago_s: float
-    nodes: dict[str, Share]
-
-
 class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
     """A node: what may be used there, and what gateways hold of it together."""
 
@@ -63,17 +44,54 @@ class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
     held_bytes: int
 
 
+class GatewayRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway: where it listens, and how long ago it was heard."""
+
+    id: str
+    address: str
+    heard_ago_s: float
+
+
+class ShareRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway on a node: what it uses, what of that idles, and what it may use."""
+
+    gateway: str
+    node: str
+    used_bytes: int
+    idle_bytes: int
+    held_bytes: int
+
+
 class HostRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A host, and what it last said of itself."""
+    """A host, and the gateways that it works for."""
 
     name: str
-    roll: Roll
+    node: str
+    kind: str
+    pid: int
+    gateways: tuple[str, ...] = ()
+
+
+class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance, on which host, whose, and the memory that cannot be taken back from it."""
+
+    name: str
+    host: str
+    gateway: str
+    private_bytes: int
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the controller knows; it is ``gathered`` once it may give anything out."""
+    """All that is known of a cluster's gateways.
 
-    gathered: bool
+    It is ``gathered`` once the controller may give anything out. A gateway that is ``alone`` has a
+    Ray of its own, and no controller.
+    """
+
+    gathered: bool = True
+    alone: bool = False
     nodes: tuple[NodeRow, ...] = ()
     gateways: tuple[GatewayRow, ...] = ()
+    shares: tuple[ShareRow, ...] = ()
     hosts: tuple[HostRow, ...] = ()
+    instances: tuple[InstanceRow, ...] = ()

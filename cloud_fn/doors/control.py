@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from msgspec.structs import asdict
+
 from cloud_fn.doors.admin import on_bytes
 from cloud_fn.functions.cuts import Cut
 from cloud_fn.functions.settings import Settings, SettingsError, parse
@@ -63,6 +65,19 @@ def _set(service: Service, request: pb.SetFunctionRequest) -> pb.SetFunctionResp
     return pb.SetFunctionResponse(function=_function(made))
 
 
+def _controller(service: Service, _request: pb.ShowControllerRequest) -> pb.ShowControllerResponse:
+    found, made = service.standing(), pb.ShowControllerResponse
+    return made(
+        gathered=found.gathered,
+        alone=found.alone,
+        nodes=[made.Node(**asdict(row)) for row in found.nodes],
+        gateways=[made.Gateway(**asdict(row)) for row in found.gateways],
+        shares=[made.Share(**asdict(row)) for row in found.shares],
+        hosts=[made.Host(**asdict(row)) for row in found.hosts],
+        instances=[made.Instance(**asdict(row)) for row in found.instances],
+    )
+
+
 def _settings(text: str) -> Settings:
     try:
         fields = decode_json(text.encode() or b"{}", dict[str, Any], what="settings")
@@ -90,5 +105,6 @@ CALLS: Mapping[str, Callable[[Service, bytes], bytes]] = {
     "ListFunctions": on_bytes(_list, pb.ListFunctionsRequest),
     "ShowFunction": on_bytes(_show, pb.ShowFunctionRequest),
     "SetFunction": on_bytes(_set, pb.SetFunctionRequest),
+    "ShowController": on_bytes(_controller, pb.ShowControllerRequest),
 }
 """What each answers, from the message's bytes to those of its reply."""

@@ -16,6 +16,7 @@ _STATUSES: tuple[tuple[type[IsthmusError], grpc.StatusCode], ...] = (
     (errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (errors.InstanceLost, grpc.StatusCode.INTERNAL),
     (errors.FunctionFailed, grpc.StatusCode.INTERNAL),
+    (errors.ControllerSilent, grpc.StatusCode.ABORTED),
     (errors.RegistryError, grpc.StatusCode.INTERNAL),
 )
 

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 _LOOK_S = 0.02
 _CONNECT_S = 1.0
 _END_S = 5.0
+_LEAVE_S = 3.0
+"""Then the keeper waits for a Ray that is gone. A shared host that it may yet place ends by itself,
+for nobody speaks to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +54,13 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class There:
-    """Where a host listens, its node's memory, and the lease under which it works for us.
+    """Where a host listens, its process, its node's memory, and the lease by which it works for us.
 
     The lease is empty where the host works for nobody else.
     """
 
     address: Address
+    pid: int
     memory_bytes: int
     lease: str
 
@@ -163,7 +167,7 @@ class Heartbeat:
                 lease = self._lease
                 self.ask(Leave(lease=lease) if lease else Close(), timeout_s=_END_S)
         if self._keeper.ident is not None:
-            self._keeper.join(self._pulse.place_s)
+            self._keeper.join(self._pulse.place_s if self._tenant is None else _LEAVE_S)
         self._station.give_up()
 
     def give_up(self) -> None:
@@ -218,7 +222,10 @@ class Heartbeat:
                     self._why, self._failed = "", False
                     self._host, self._address = well.host, address
                     self._there = There(
-                        address=address, memory_bytes=well.memory_bytes, lease=self._lease
+                        address=address,
+                        pid=well.host.pid,
+                        memory_bytes=well.memory_bytes,
+                        lease=self._lease,
                     )
                     self._changed.notify_all()
                 log.info("host is there: kind=%s pid=%d", self.name, well.host.pid)

@@ -107,10 +107,11 @@ class Placing:
                     self._memory[node] = there.memory_bytes
             return dict(self._memory)
 
-    def hosts(self) -> int:
-        """How many hosts are there now."""
+    def hosts(self) -> tuple[tuple[str, str, int], ...]:
+        """The hosts that are there now: of which node and kind, and the process's number."""
         with self._lock:
-            return sum(heart.there is not None for heart in self._hearts.values())
+            found = tuple((*key, heart.there) for key, heart in self._hearts.items())
+        return tuple((node, kind, there.pid) for node, kind, there in found if there is not None)
 
     def find(self, node: str, kind: str) -> Heartbeat | None:
         """The heartbeat of a host; None where its node is gone."""

@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cloud_fn import processes
+from cloud_fn import processes, ray_head
 from cloud_fn.errors import InstanceLost
 from cloud_fn.functions.far_host import FarHost, FarSettings, Opened
 from cloud_fn.functions.heartbeat import Pulse
@@ -126,9 +126,12 @@ class SharedStation:
         if self._address is not None:
             if self._asked % _ASK_AGAIN:
                 return self._address
+            ray_head.check()
             self._address, self._where = None, self._actor.where.remote()  # is it there at all?
         if self._where is None:
-            raise Hopeless("Ray did not take it")
+            if self._asked % _ASK_AGAIN == 0:
+                self._find()
+            raise ConnectionRefusedError("Ray has yet to be asked for it")
         ready, _ = ray.wait([self._where], timeout=0)
         if not ready:
             raise ConnectionRefusedError("its actor has yet to begin")
@@ -172,13 +175,14 @@ class SharedStation:
     def _find(self) -> None:
         settings = msgspec.structs.replace(self._settings, before=self._before)
         self._address = self._where = None
+        ray_head.check()
         self._actor = actor(
             SharedHostActor, self._name, self._node.id, self._resources, restarts=0, shared=True
         ).remote(msgspec.json.encode(settings).decode())
         self._where = self._actor.where.remote()
 
     def _kill(self) -> None:
-        if self._actor is not None and ray.is_initialized():
+        if self._actor is not None and ray.is_initialized() and ray_head.is_heard():
             ray.kill(self._actor)
         self._actor = None
 

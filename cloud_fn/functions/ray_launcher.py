@@ -104,8 +104,8 @@ class RayLauncher:
         """See :meth:`Placing.memory`."""
         return self._placing.memory()
 
-    def hosts(self) -> int:
-        """How many hosts are there now."""
+    def hosts(self) -> tuple[tuple[str, str, int], ...]:
+        """See :meth:`Placing.hosts`."""
         return self._placing.hosts()
 
     def open(self, kind: str = CPU, *, timeout_s: float) -> None:

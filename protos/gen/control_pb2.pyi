@@ -660,3 +660,196 @@ class SetFunctionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetFunctionResponse: _TypeAlias = SetFunctionResponse  # noqa: Y015
+
+@_typing.final
+class ShowControllerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowControllerRequest: _TypeAlias = ShowControllerRequest  # noqa: Y015
+
+@_typing.final
+class ShowControllerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Node(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        BUDGET_BYTES_FIELD_NUMBER: _builtins.int
+        HELD_BYTES_FIELD_NUMBER: _builtins.int
+        id: _builtins.str
+        budget_bytes: _builtins.int
+        """What all instances there may take together, and what gateways may take of it now."""
+        held_bytes: _builtins.int
+        def __init__(
+            self,
+            *,
+            id: _builtins.str = ...,
+            budget_bytes: _builtins.int = ...,
+            held_bytes: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "held_bytes", b"held_bytes", "id", b"id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Gateway(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        ADDRESS_FIELD_NUMBER: _builtins.int
+        HEARD_AGO_S_FIELD_NUMBER: _builtins.int
+        id: _builtins.str
+        address: _builtins.str
+        heard_ago_s: _builtins.float
+        def __init__(
+            self,
+            *,
+            id: _builtins.str = ...,
+            address: _builtins.str = ...,
+            heard_ago_s: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "heard_ago_s", b"heard_ago_s", "id", b"id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Share(_message.Message):
+        """What a gateway's instances take on a node, what of that idles, and what they may take."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        GATEWAY_FIELD_NUMBER: _builtins.int
+        NODE_FIELD_NUMBER: _builtins.int
+        USED_BYTES_FIELD_NUMBER: _builtins.int
+        IDLE_BYTES_FIELD_NUMBER: _builtins.int
+        HELD_BYTES_FIELD_NUMBER: _builtins.int
+        gateway: _builtins.str
+        node: _builtins.str
+        used_bytes: _builtins.int
+        idle_bytes: _builtins.int
+        held_bytes: _builtins.int
+        def __init__(
+            self,
+            *,
+            gateway: _builtins.str = ...,
+            node: _builtins.str = ...,
+            used_bytes: _builtins.int = ...,
+            idle_bytes: _builtins.int = ...,
+            held_bytes: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "held_bytes", b"held_bytes", "idle_bytes", b"idle_bytes", "node", b"node", "used_bytes", b"used_bytes"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Host(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        NODE_FIELD_NUMBER: _builtins.int
+        KIND_FIELD_NUMBER: _builtins.int
+        PID_FIELD_NUMBER: _builtins.int
+        GATEWAYS_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        node: _builtins.str
+        kind: _builtins.str
+        pid: _builtins.int
+        @_builtins.property
+        def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            node: _builtins.str = ...,
+            kind: _builtins.str = ...,
+            pid: _builtins.int = ...,
+            gateways: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["gateways", b"gateways", "kind", b"kind", "name", b"name", "node", b"node", "pid", b"pid"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Instance(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        HOST_FIELD_NUMBER: _builtins.int
+        GATEWAY_FIELD_NUMBER: _builtins.int
+        PRIVATE_BYTES_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        host: _builtins.str
+        gateway: _builtins.str
+        private_bytes: _builtins.int
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            host: _builtins.str = ...,
+            gateway: _builtins.str = ...,
+            private_bytes: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "host", b"host", "name", b"name", "private_bytes", b"private_bytes"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    GATHERED_FIELD_NUMBER: _builtins.int
+    ALONE_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    GATEWAYS_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    gathered: _builtins.bool
+    """Whether the controller has heard all that it must know to give anything out."""
+    alone: _builtins.bool
+    """Whether this gateway has a Ray of its own, and no controller."""
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShowControllerResponse.Node]: ...
+    @_builtins.property
+    def gateways(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShowControllerResponse.Gateway]: ...
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShowControllerResponse.Share]: ...
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShowControllerResponse.Host]: ...
+    @_builtins.property
+    def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShowControllerResponse.Instance]: ...
+    def __init__(
+        self,
+        *,
+        gathered: _builtins.bool = ...,
+        alone: _builtins.bool = ...,
+        nodes: _abc.Iterable[Global___ShowControllerResponse.Node] | None = ...,
+        gateways: _abc.Iterable[Global___ShowControllerResponse.Gateway] | None = ...,
+        shares: _abc.Iterable[Global___ShowControllerResponse.Share] | None = ...,
+        hosts: _abc.Iterable[Global___ShowControllerResponse.Host] | None = ...,
+        instances: _abc.Iterable[Global___ShowControllerResponse.Instance] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "gateways", b"gateways", "gathered", b"gathered", "hosts", b"hosts", "instances", b"instances", "nodes", b"nodes", "shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowControllerResponse: _TypeAlias = ShowControllerResponse  # noqa: Y015

@@ -74,6 +74,11 @@ class ControlStub:
                 request_serializer=protos_dot_gen_dot_control__pb2.SetFunctionRequest.SerializeToString,
                 response_deserializer=protos_dot_gen_dot_control__pb2.SetFunctionResponse.FromString,
                 _registered_method=True)
+        self.ShowController = channel.unary_unary(
+                '/isthmus.control.v1.Control/ShowController',
+                request_serializer=protos_dot_gen_dot_control__pb2.ShowControllerRequest.SerializeToString,
+                response_deserializer=protos_dot_gen_dot_control__pb2.ShowControllerResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -136,6 +141,14 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShowController(self, request, context):
+        """The gateways that share a Ray with this one, their hosts and instances, and what each gateway
+        may use of each node's memory.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -178,6 +191,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.SetFunction,
                     request_deserializer=protos_dot_gen_dot_control__pb2.SetFunctionRequest.FromString,
                     response_serializer=protos_dot_gen_dot_control__pb2.SetFunctionResponse.SerializeToString,
+            ),
+            'ShowController': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowController,
+                    request_deserializer=protos_dot_gen_dot_control__pb2.ShowControllerRequest.FromString,
+                    response_serializer=protos_dot_gen_dot_control__pb2.ShowControllerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -396,6 +414,33 @@ class Control:
             '/isthmus.control.v1.Control/SetFunction',
             protos_dot_gen_dot_control__pb2.SetFunctionRequest.SerializeToString,
             protos_dot_gen_dot_control__pb2.SetFunctionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowController(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isthmus.control.v1.Control/ShowController',
+            protos_dot_gen_dot_control__pb2.ShowControllerRequest.SerializeToString,
+            protos_dot_gen_dot_control__pb2.ShowControllerResponse.FromString,
             options,
             channel_credentials,
             insecure,

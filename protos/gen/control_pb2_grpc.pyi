@@ -55,6 +55,10 @@ class ControlStub:
     ShowFunction: _grpc.UnaryUnaryMultiCallable[_control_pb2.ShowFunctionRequest, _control_pb2.ShowFunctionResponse]
     SetFunction: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetFunctionRequest, _control_pb2.SetFunctionResponse]
     """Changes a function's settings, which hold for its requests from then on."""
+    ShowController: _grpc.UnaryUnaryMultiCallable[_control_pb2.ShowControllerRequest, _control_pb2.ShowControllerResponse]
+    """The gateways that share a Ray with this one, their hosts and instances, and what each gateway
+    may use of each node's memory.
+    """
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -78,6 +82,10 @@ class ControlAsyncStub(ControlStub):
     ShowFunction: _aio.UnaryUnaryMultiCallable[_control_pb2.ShowFunctionRequest, _control_pb2.ShowFunctionResponse]  # type: ignore[assignment]
     SetFunction: _aio.UnaryUnaryMultiCallable[_control_pb2.SetFunctionRequest, _control_pb2.SetFunctionResponse]  # type: ignore[assignment]
     """Changes a function's settings, which hold for its requests from then on."""
+    ShowController: _aio.UnaryUnaryMultiCallable[_control_pb2.ShowControllerRequest, _control_pb2.ShowControllerResponse]  # type: ignore[assignment]
+    """The gateways that share a Ray with this one, their hosts and instances, and what each gateway
+    may use of each node's memory.
+    """
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -146,5 +154,15 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.SetFunctionResponse, _abc.Awaitable[_control_pb2.SetFunctionResponse]]:
         """Changes a function's settings, which hold for its requests from then on."""
+
+    @_abc_1.abstractmethod
+    def ShowController(
+        self,
+        request: _control_pb2.ShowControllerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ShowControllerResponse, _abc.Awaitable[_control_pb2.ShowControllerResponse]]:
+        """The gateways that share a Ray with this one, their hosts and instances, and what each gateway
+        may use of each node's memory.
+        """
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

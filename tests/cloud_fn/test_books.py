@@ -18,7 +18,7 @@ from cloud_fn.controller.books import (
     standing,
     step,
 )
-from cloud_fn.controller.messages import LAPSE_S, Beat, Need
+from cloud_fn.controller.messages import LAPSE_S, Beat, GatewayRow, HostRow, Need, ShareRow
 from cloud_fn.controller.sharing import Claim, divide
 from cloud_fn.functions.leases import Lease, Roll
 from cloud_fn.processes import Mark
@@ -212,10 +212,11 @@ def test_what_people_are_shown_is_what_the_books_hold() -> None:
     assert [(node.id, node.budget_bytes, node.held_bytes) for node in shown.nodes] == [
         ("n", BUDGET, BUDGET)
     ]
-    (row,) = shown.gateways
-    assert (row.id, row.address, row.heard_ago_s) == ("a", "a:8001", 2.0)
-    assert (row.nodes["n"].used_bytes, row.nodes["n"].idle_bytes) == (300, 100)
-    assert [host.name for host in shown.hosts] == ["h"]
+    assert shown.gateways == (GatewayRow(id="a", address="a:8001", heard_ago_s=2.0),)
+    assert shown.shares == (
+        ShareRow(gateway="a", node="n", used_bytes=300, idle_bytes=100, held_bytes=BUDGET),
+    )
+    assert shown.hosts == (HostRow(name="h", node="n", kind="cpu", pid=1, gateways=("a",)),)
 
 
 NAMES = ("a", "b", "c")

@@ -59,6 +59,7 @@ def test_a_ray_that_answers_is_joined_with_its_own_token(environ: dict[str, str]
         "RAY_AUTH_TOKEN": "somebody else's",
         "RAY_ENABLE_AUTO_CONNECT": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_task_events_report_interval_ms": "0",
     }
 
 

@@ -181,6 +181,7 @@ def join(cluster: Any, folder: Path, stack: ExitStack) -> "RayLauncher":  # noqa
     from cloud_fn.functions.ray_launcher import RayLauncher
     from cloud_fn.ray_cluster import RayCluster
 
+    (folder / "registry").mkdir()
     runtime = RuntimeDir.create(folder / "run")
     stack.callback(runtime.remove)
     joined = RayCluster(Ray(address=cluster.address), runtime.path / "ray")

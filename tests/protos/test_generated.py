@@ -102,6 +102,7 @@ def test_the_calls_of_both_services_are_these() -> None:
         "isthmus.control.v1.Control/ListFunctions": [False, False],
         "isthmus.control.v1.Control/ShowFunction": [False, False],
         "isthmus.control.v1.Control/SetFunction": [False, False],
+        "isthmus.control.v1.Control/ShowController": [False, False],
     }
 
 
