@@ -1,8 +1,10 @@
 """When each function was asked, kept by the minute: what policies are chosen from.
 
-One document, ``arrivals.json`` below the registry's root. A killed server loses a minute of it.
+One document, ``arrivals.json`` below the registry's root, to which every gateway of the registry
+adds what it was asked. A killed one loses a minute of that.
 """
 
+import fcntl
 import itertools
 import logging
 import threading
@@ -79,8 +81,10 @@ class Logbook:
         self._wall = wall
         self._lock = threading.Lock()
         self._minutes: dict[str, dict[int, int]] = {}
+        self._fresh: dict[str, dict[int, int]] = {}  # of those, what the document lacks
         self._sizes: dict[str, int] = {}
-        self._changed = self._failing = False
+        self._failing = False
+        self._stamp: tuple[int, int, int] | None = None
         self._since = self.minute()
         self._take_over()
 
@@ -92,13 +96,11 @@ class Logbook:
         """A request came for the function *name*."""
         minute = self.minute()
         with self._lock:
-            counts = self._minutes.get(name)
-            if counts is None:
-                if len(self._minutes) >= MOST_FUNCTIONS:
-                    return
-                counts = self._minutes[name] = {}
-            counts[minute] = counts.get(minute, 0) + 1
-            self._changed = True
+            if name not in self._minutes and len(self._minutes) >= MOST_FUNCTIONS:
+                return
+            for book in (self._minutes, self._fresh):
+                counts = book.setdefault(name, {})
+                counts[minute] = counts.get(minute, 0) + 1
 
     def arrivals(self) -> Arrivals:
         """All that is known, without what is older than two weeks."""
@@ -129,21 +131,44 @@ class Logbook:
         """
         with self._lock:
             self._sizes.update(sizes)
-            if not self._changed:
+            if not self._fresh:
                 return
-            self._changed = False
+            fresh, self._fresh = self._fresh, {}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, self.arrivals())
+            with self._path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._take_in_others(fresh)
+                write_json(self._path, self.arrivals())
+                self._stamp = _stamp(self._path)
         except OSError as error:
             if not self._failing:
                 log.error("arrivals not kept: file=%s error=%s", self._path, error.strerror)
             with self._lock:
-                self._changed = self._failing = True
+                _add(self._fresh, fresh)
+                self._failing = True
         else:
             self._failing = False
 
+    def _take_in_others(self, fresh: Mapping[str, Mapping[int, int]]) -> None:
+        """Begin with what others have written since, and add what is *fresh*, and fresher still."""
+        if (now := _stamp(self._path)) is None or now == self._stamp:
+            return
+        try:
+            found = read_arrivals(self._path)
+        except (FileNotFoundError, DocumentError):
+            return
+        minutes = {name: dict(asked.minutes) for name, asked in found.functions.items()}
+        with self._lock:
+            for book in (fresh, self._fresh):
+                _add(minutes, book)
+            self._minutes = minutes
+            self._since = min(self._since, found.since)
+            for name, asked in found.functions.items():
+                self._sizes.setdefault(name, asked.size_bytes)
+
     def _take_over(self) -> None:
+        stamp = _stamp(self._path)
         try:
             found = read_arrivals(self._path)
         except FileNotFoundError:
@@ -154,9 +179,25 @@ class Logbook:
             self._path.replace(aside)
             return
         self._since = min(self._since, found.since)
+        self._stamp = stamp
         for name, asked in found.functions.items():
             self._minutes[name] = dict(asked.minutes)
             self._sizes[name] = asked.size_bytes
+
+
+def _add(to: dict[str, dict[int, int]], more: Mapping[str, Mapping[int, int]]) -> None:
+    for name, counts in more.items():
+        kept = to.setdefault(name, {})
+        for minute, count in counts.items():
+            kept[minute] = kept.get(minute, 0) + count
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def read_arrivals(path: Path) -> Arrivals:

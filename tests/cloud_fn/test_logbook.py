@@ -116,6 +116,25 @@ def test_a_disk_that_takes_nothing_is_endured_and_tried_again(tmp_path: Path, wa
     assert list(read_arrivals(root / FILE).functions) == ["m"]
 
 
+def test_gateways_of_one_registry_keep_one_log(tmp_path: Path, wall: Wall) -> None:
+    """Each adds what it was asked, and learns what the others were."""
+    first, second = (a_book(tmp_path, wall) for _ in range(2))
+    first.asked("a")
+    first.asked("both")
+    second.asked("both")
+    first.save({})
+    second.save({})
+    wall.minute = START + 1
+    first.asked("both")
+    first.save({})
+    expected = {
+        "a": Asked(minutes=((START, 1),)),
+        "both": Asked(minutes=((START, 2), (START + 1, 1))),
+    }
+    assert read_arrivals(tmp_path / FILE).functions == expected
+    assert first.arrivals().functions == expected
+
+
 def test_what_is_chosen_from_the_log_is_told(tmp_path: Path, wall: Wall) -> None:
     """Functions that are asked every ten minutes: the prior of another one says so."""
     book = a_book(tmp_path, wall)
