@@ -82,7 +82,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """All of it. Paths that are None are chosen by :func:`load`.
 
     ``handlers_dir`` is where functions' own Python may lie, beside what is installed.
-    ``memory_budget_bytes`` is what all instances may take together; None is half the machine's.
+    ``memory_budget_bytes`` is what all instances may take together, of a Ray that was joined those
+    on each node and of all gateways; None is half the machine's.
     """
 
     listen: str = "127.0.0.1:8001"

@@ -239,6 +239,22 @@ def environment(of: Document) -> dict[str, str]:
     return {each["name"]: each["value"] for each in of.get("env", []) if "value" in each}
 
 
+def test_several_gateways_are_reached_by_one_address_and_each_by_its_own() -> None:
+    deployment = next(each for each in documents() if each["kind"] == "Deployment")
+    assert deployment["spec"]["replicas"] == 2
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    services = [each["spec"] for each in documents() if each["kind"] == "Service"]
+    assert [each.get("clusterIP") for each in services] == [None, "None"]
+    assert all(each["selector"].items() <= labels for each in services)
+
+
+def test_the_memory_that_gateways_share_is_within_each_pod_that_holds_instances() -> None:
+    config = load(None, environment(container("gateway")), {})
+    assert config.memory_budget_bytes == 3 << 30
+    for name in ("ray-node", "ray-worker"):
+        assert container(name)["resources"]["limits"]["memory"] == "4Gi"
+
+
 def test_the_gateways_command_and_settings_are_those_of_isthmus_serve() -> None:
     gateway = container("gateway")
     _, *words = gateway["command"]
