@@ -46,6 +46,11 @@ class Keys:
             )
 
 
+def first_key(path: Path | None) -> str | None:
+    """What a client shows: the first key of a file; None without one. See :func:`read_keys`."""
+    return None if path is None else read_keys(path)[0]
+
+
 def read_keys(path: Path) -> list[str]:
     """Read a key file: one key a line; empty lines and lines that start with ``#`` are not.
 

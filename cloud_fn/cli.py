@@ -209,11 +209,11 @@ def _made_ready(variant: "Variant") -> str:
 
 
 def _load(args: argparse.Namespace) -> int:
-    from cloud_fn.auth import read_keys
+    from cloud_fn.auth import first_key
     from cloud_fn.client import get_load
 
     name, _, version = args.model.partition(":")
-    key = None if args.key_file is None else read_keys(args.key_file)[0]
+    key = first_key(args.key_file)
     found = get_load(config.Address.parse(args.gateway), name, version, key=key)
     if not found.requests:
         raise NothingSeen(

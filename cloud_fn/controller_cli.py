@@ -35,9 +35,9 @@ def mount(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 def _show(args: argparse.Namespace) -> int:
     from cloud_fn import client
-    from cloud_fn.auth import read_keys
+    from cloud_fn.auth import first_key
 
-    key = None if args.key_file is None else read_keys(args.key_file)[0]
+    key = first_key(args.key_file)
     found = client.show_controller(config.Address.parse(args.gateway), key=key)
     if args.json:
         document = {"schema": "isthmus.controller/1", **msgspec.to_builtins(found)}

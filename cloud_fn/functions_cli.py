@@ -205,9 +205,9 @@ def _table(path: Path) -> dict[str, object]:
 
 def _functions(args: argparse.Namespace) -> _Functions:
     if args.gateway is not None:
-        from cloud_fn.auth import read_keys
+        from cloud_fn.auth import first_key
 
-        key = None if args.key_file is None else read_keys(args.key_file)[0]
+        key = first_key(args.key_file)
         return _Remote(config.Address.parse(args.gateway), key)
     return _local(args)
 

@@ -83,7 +83,7 @@ def mount(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
 
 
 def _run(args: argparse.Namespace) -> int:
-    from cloud_fn.auth import read_keys
+    from cloud_fn.auth import first_key
     from cloud_fn.caller import Caller
     from cloud_fn.job_inputs import Requests
 
@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
     if not 1 <= args.parallel <= _MOST_PARALLEL:
         raise InvalidRequest(f"--parallel {args.parallel}: use 1 to {_MOST_PARALLEL}")
     gateway = config.Address.parse(args.gateway)
-    key = None if args.key_file is None else read_keys(args.key_file)[0]
+    key = first_key(args.key_file)
     name, _, version = args.model.partition(":")
     requests = Requests(args.input, model=name, version=version)
     folder = args.checkpoint or args.output.with_name(f"{args.output.name}.job")

@@ -7,8 +7,6 @@ started from then on open what was made.
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
@@ -18,10 +16,10 @@ from cloud_fn.functions.launch import CPU, Launcher, Running
 from cloud_fn.functions.node_cache import NodeCache
 from cloud_fn.functions.spec import Function, ReadyFiles
 from cloud_fn.registry import Catalog
+from planner.memo import Stamp
 
 log = logging.getLogger(__name__)
 
-_Stamp: TypeAlias = tuple[int, int, int] | None
 _STAGE = "@"  # of a stage's function, after its model's name; see :func:`chain.stage_functions`
 
 
@@ -41,7 +39,7 @@ class Fresh:
             cache: what this node has made of versions.
         """
         self._launcher, self._catalog, self._cache = launcher, catalog, cache
-        self._known: dict[tuple[str, int], tuple[_Stamp, tuple[ReadyFiles, ...]]] = {}
+        self._known: dict[tuple[str, int], tuple[Stamp | None, tuple[ReadyFiles, ...]]] = {}
 
     def start(
         self,
@@ -72,7 +70,7 @@ class Fresh:
     def _ready(self, function: Function) -> tuple[ReadyFiles, ...]:
         model = function.model.partition(_STAGE)[0]
         key = model, function.version
-        stamp = _stamp(self._catalog.root / "models" / model / "variants" / f"{key[1]}.json")
+        stamp = self._catalog.variants_stamp(*key)
         known = self._known.get(key)
         if known is not None and known[0] == stamp:
             return known[1]
@@ -84,11 +82,3 @@ class Fresh:
             return function.ready
         self._known[key] = stamp, found
         return found
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -10,7 +10,14 @@ from pathlib import Path
 from cloud_fn.errors import RegistryError, UnknownModel
 from cloud_fn.registry.blobs import Blobs, create_whole
 from cloud_fn.registry.manifest import Manifest, assign, check_name, is_name, parse_version
-from cloud_fn.registry.variants import Variant, add_variant, making, read_variants
+from cloud_fn.registry.variants import (
+    Variant,
+    add_variant,
+    making,
+    path_of,
+    read_variants,
+)
+from planner.memo import Stamp, stamp_of
 from protos.documents import DocumentError, encode_json, read_json
 
 _SETTLED_NS = 2_000_000_000
@@ -107,6 +114,13 @@ class Catalog:
     def variants(self, manifest: Manifest) -> tuple[Variant, ...]:
         """What was made of a version for kinds of machines; see :mod:`.variants`."""
         return read_variants(self._models, manifest)
+
+    def variants_stamp(self, name: str, version: int) -> Stamp | None:
+        """Changes whenever :meth:`variants` of a version does; None where there are none."""
+        try:
+            return stamp_of(path_of(self._models, name, version))
+        except OSError:
+            return None
 
     def add_variant(self, manifest: Manifest, variant: Variant) -> None:
         """Add one; see :func:`.variants.add_variant`."""

@@ -106,7 +106,7 @@ def read_variants(models: Path, manifest: Manifest) -> tuple[Variant, ...]:
     Raises:
         RegistryError: the file is damaged.
     """
-    path = _path(models, manifest)
+    path = path_of(models, manifest.name, manifest.version)
     if not path.exists():
         return ()
     try:
@@ -128,7 +128,7 @@ def add_variant(models: Path, manifest: Manifest, variant: Variant) -> None:
         before = ()
     kept = [each for each in before if each.target != variant.target]
     document = Variants(digest=manifest.digest, variants=(*kept, variant))
-    write_json(_path(models, manifest), document)
+    write_json(path_of(models, manifest.name, manifest.version), document)
 
 
 @contextmanager
@@ -138,12 +138,13 @@ def making(models: Path, manifest: Manifest) -> Iterator[None]:
     Raises:
         OSError: the registry cannot be written.
     """
-    path = _path(models, manifest)
+    path = path_of(models, manifest.name, manifest.version)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _path(models: Path, manifest: Manifest) -> Path:
-    return models / manifest.name / "variants" / f"{manifest.version}.json"
+def path_of(models: Path, name: str, version: int) -> Path:
+    """The file of one version."""
+    return models / name / "variants" / f"{version}.json"
